@@ -16,7 +16,7 @@ pub mod zone;
 pub use consent::{Basis, Consent, ConsentAnswer, ConsentSnapshot, Fact, Scope, Standing};
 pub use decision::{Code, Decision, Facts, Permit, Reason, decide};
 pub use explain::{Language, explain};
-pub use message::{Channel, Class, Message, MessageId, Priority, Purpose};
+pub use message::{Channel, Class, FieldFault, Message, MessageId, Priority, Purpose};
 pub use recipient::{Recipient, RecipientKey};
 pub use ruleset::Ruleset;
 pub use zone::{House, Jurisdiction, Place, ZoneSource, Zones, locate};

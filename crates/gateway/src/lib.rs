@@ -1,1 +1,14 @@
-//! gw
+//! Nightgate, a quiet-hours gateway for bulk notifications.
+//!
+//! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`. See docs/ARCHITECTURE.md.
+
+pub mod alert;
+pub mod clock;
+pub mod consent;
+pub mod error;
+pub mod gate;
+pub mod hold;
+pub mod metrics;
+pub mod receipt;
+pub mod secret;
+pub mod sink;

@@ -1,0 +1,58 @@
+//! Alarms: what a person should know now. Raising one never blocks and never fails the road.
+
+pub mod desk;
+pub mod log;
+pub mod slack;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::Result;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// A window opened, messages are due, and nothing moved.
+    NothingMoved,
+    /// A lane keeps failing.
+    LaneFailing,
+    /// Messages were buried.
+    Buried,
+    /// At the present rate the backlog will not drain before the window closes.
+    WillNotDrain,
+    /// The wall clock jumped; release is frozen.
+    ClockJumped,
+    /// A store lost a write; nothing is accepted until a restart.
+    StorePoisoned,
+    /// A part the road needs cannot be reached (consent book, receipt log, hold).
+    PartUnavailable,
+}
+
+/// One alarm. Texts hold no personal data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Alert {
+    /// What is wrong.
+    pub kind: AlertKind,
+    /// What it is about: a lane, a part. Alarms of one kind and subject are one alarm.
+    pub subject: String,
+    /// When it was raised.
+    pub at: Timestamp,
+    /// One sentence in English.
+    pub english: String,
+    /// The same in Korean.
+    pub korean: String,
+    /// Figures: name and value.
+    pub figures: Vec<(String, String)>,
+}
+
+/// A place alarms go to.
+#[async_trait]
+pub trait AlertPort: Send + Sync {
+    /// The port's name in config and logs.
+    fn name(&self) -> &'static str;
+
+    /// Delivers one alarm.
+    async fn deliver(&self, alert: &Alert) -> Result<()>;
+}

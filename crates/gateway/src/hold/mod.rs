@@ -1,0 +1,372 @@
+//! The port behind which held messages live. Every call is a batch; `now` is always passed in.
+//!
+//! Each line under a method's `# Behaviour` is a test in `tests/behaviour`, run on every backend.
+
+pub mod memory;
+pub mod open;
+pub mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use nightgate_core::{Class, Message, MessageId, Purpose, RecipientKey};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// How long an id is remembered after its message is done, unless configured: a producer's retries.
+pub const HORIZON_DEFAULT: SignedDuration = SignedDuration::from_hours(72);
+
+/// The unit of order, rate and pause: one sink with its credentials.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lane(Arc<str>);
+
+impl Lane {
+    /// A lane by its configured name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The configured name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lane({})", self.0)
+    }
+}
+
+/// A message as the hold keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The message, body and all.
+    pub message: Message,
+    /// Its recipient in canonical form.
+    pub key: RecipientKey,
+    /// The lane it leaves by.
+    pub lane: Lane,
+    /// Its class, by which a whole shelf can be re-dated.
+    pub class: Class,
+    /// When it is worth asking again.
+    pub due: Timestamp,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+}
+
+/// What became of one message that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Stored.
+    New,
+    /// Its id is held already, or was within the horizon; nothing was changed.
+    Duplicate,
+}
+
+/// Proof that one message is lent to one releaser. A later lease of the same message has another
+/// token, so an old one cannot settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// Arrival number of the message in its store.
+    pub seq: u64,
+    /// Which lease of it this is; grows with each.
+    pub lease: u64,
+}
+
+/// Which messages a lease may pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick<'a> {
+    /// Any due message of the lane.
+    Any,
+    /// Of one purpose and one campaign (`None`: those that name no campaign).
+    Campaign(Purpose, Option<&'a str>),
+}
+
+/// A request to lend messages.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseAsk<'a> {
+    /// From this lane.
+    pub lane: &'a Lane,
+    /// Which of them.
+    pub pick: Pick<'a>,
+    /// Due at or before this instant; also the instant at which old leases are judged.
+    pub now: Timestamp,
+    /// At most so many.
+    pub max: usize,
+    /// For so long.
+    pub ttl: SignedDuration,
+}
+
+/// A message on loan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// To settle it with.
+    pub token: Token,
+    /// What is lent.
+    pub held: Held,
+    /// The first instant at which the loan is over.
+    pub until: Timestamp,
+    /// Hand-overs already tried and deferred.
+    pub attempts: u32,
+    /// An earlier lease of this message lapsed: whoever had it may have handed it over.
+    pub lapsed: bool,
+}
+
+/// Where a message's road ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The sink took it.
+    Delivered,
+    /// Our rules say never.
+    Refused,
+    /// Its life ended while it was held.
+    Expired,
+    /// The provider says never.
+    Rejected,
+}
+
+/// How a lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The road ends here.
+    Done(End),
+    /// Held again until `due`. `attempted`: a hand-over was tried and counts.
+    Defer {
+        /// When to ask again.
+        due: Timestamp,
+        /// Whether it counts as an attempt.
+        attempted: bool,
+    },
+    /// Put aside until a person looks.
+    Bury {
+        /// Why, for that person. No personal data.
+        why: String,
+    },
+}
+
+/// One settlement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// The loan it ends.
+    pub token: Token,
+    /// How.
+    pub verdict: Verdict,
+}
+
+/// What became of one settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Obeyed.
+    Yes,
+    /// The loan had lapsed, or was never made: reported, not obeyed.
+    Lapsed,
+}
+
+/// Where a message is (the state chart of ARCHITECTURE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Kept until it is due.
+    Held,
+    /// On loan to a releaser.
+    Leased,
+    /// Put aside until a person looks.
+    Buried,
+    /// Taken back before it left.
+    Recalled,
+    /// The sink took it.
+    Delivered,
+    /// Our rules said never.
+    Refused,
+    /// Its life ended while it was held.
+    Expired,
+    /// The provider said never.
+    Rejected,
+}
+
+/// What the hold knows of one id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The message as held. The body is empty once its road has ended.
+    pub held: Held,
+    /// Where it is.
+    pub state: State,
+    /// Hand-overs tried and deferred.
+    pub attempts: u32,
+    /// Why it was buried, if it was.
+    pub why: Option<String>,
+}
+
+/// What to take back, or bring back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One message by its caller's id.
+    Id(MessageId),
+    /// A whole campaign.
+    Campaign(Arc<str>),
+    /// Everything for one recipient.
+    Recipient(RecipientKey),
+    /// Everything on one lane.
+    Lane(Lane),
+}
+
+/// What a recall did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Recalled {
+    /// Messages taken back.
+    pub recalled: u64,
+    /// Messages on loan at that moment: taken back if they return, gone if they were handed over.
+    pub in_flight: u64,
+}
+
+/// One shelf: what is due at one opening on one lane at one priority, of one class and campaign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shelf {
+    /// The lane.
+    pub lane: Lane,
+    /// Advertising or informational.
+    pub purpose: Purpose,
+    /// The class.
+    pub class: Class,
+    /// The campaign.
+    pub campaign: Option<Arc<str>>,
+    /// The priority, 0 first.
+    pub priority: u8,
+    /// The opening.
+    pub due: Timestamp,
+    /// Messages held.
+    pub held: u64,
+    /// Messages on loan.
+    pub leased: u64,
+    /// Messages buried.
+    pub buried: u64,
+}
+
+/// What a backend promises beyond keeping messages. The behaviour suite and the releaser ask this,
+/// never the backend's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Capability {
+    /// `put` answers only after the disk did.
+    pub durable: bool,
+    /// `put` is idempotent by message id, also after the message is done.
+    pub dedupe: bool,
+    /// `lease` gives priority, then due, then arrival.
+    pub order: bool,
+    /// `lease` can pick one campaign.
+    pub pick: bool,
+    /// `shelves` counts exactly.
+    pub exact_depth: bool,
+    /// `recall` by id, campaign and recipient, with exact counts.
+    pub recall: bool,
+    /// `redate` moves shelves without rewriting messages.
+    pub redate: bool,
+}
+
+/// A stop that a person set. Kept with the messages, so that it outlives a restart and every
+/// releaser of this hold sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The paused lane; `None` is the global stop.
+    pub lane: Option<Lane>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Where held messages live.
+#[async_trait]
+pub trait HoldStore: Send + Sync {
+    /// The backend's name in config, logs and `doctor`.
+    fn name(&self) -> &'static str;
+
+    /// What it promises.
+    fn capability(&self) -> Capability;
+
+    /// Stores messages; one answer each, in order.
+    ///
+    /// # Behaviour
+    /// - when it returns `Ok`, every message that answers `New` survives `kill -9` (`durable`)
+    /// - an id that is held, or was done within the horizon, answers `Duplicate` and changes nothing
+    /// - an id twice in one call answers `New`, then `Duplicate`
+    /// - the message reads back byte for byte
+    async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>>;
+
+    /// Lends up to `max` due messages.
+    ///
+    /// # Behaviour
+    /// - order is priority, then due, then arrival (`order`)
+    /// - nothing due after `now`, nothing on loan, buried, recalled or done is lent
+    /// - a message put or deferred late, with a due already passed, is still lent (no cursor passes it)
+    /// - a loan whose `until` is at or before `now` has lapsed: the message is lent again, `lapsed`
+    /// - `Pick::Campaign` lends only that purpose and campaign (`pick`)
+    async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>>;
+
+    /// Ends loans; one answer each, in order.
+    ///
+    /// # Behaviour
+    /// - a token that lapsed, was settled or was never made answers `Lapsed` and changes nothing
+    /// - done: the id stays known for the horizon, the body is gone
+    /// - defer: held again until the new due; `attempted` adds one attempt
+    /// - bury: not lent again until kicked
+    /// - a message recalled while on loan becomes recalled instead of held when it returns
+    async fn settle(&self, settlements: Vec<Settle>, now: Timestamp) -> Result<Vec<Settled>>;
+
+    /// The earliest instant at which `lane` has something to lend: a due message or a lapsing loan.
+    async fn next_due(&self, lane: &Lane, now: Timestamp) -> Result<Option<Timestamp>>;
+
+    /// Shelves that are not empty, by lane, priority, due. `lane`: only that one. `due_by`: only
+    /// those due at or before it.
+    ///
+    /// # Behaviour
+    /// - counts are exact after every call above and below (`exact_depth`)
+    async fn shelves(
+        &self,
+        lane: Option<&Lane>,
+        due_by: Option<Timestamp>,
+    ) -> Result<Vec<Shelf>>;
+
+    /// What is known of each id, in order; `None` where nothing is.
+    async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>>;
+
+    /// Up to `max` messages in `state`, oldest first, without their bodies.
+    async fn list(&self, state: State, lane: Option<&Lane>, max: usize) -> Result<Vec<Found>>;
+
+    /// Takes back what is still held or buried.
+    ///
+    /// # Behaviour
+    /// - counts are exact; a second recall of the same scope counts nothing
+    /// - messages put later are not touched
+    async fn recall(&self, scope: &Scope, now: Timestamp) -> Result<Recalled>;
+
+    /// Brings buried messages back, due now, with a clean count of attempts; says how many.
+    async fn kick(&self, scope: &Scope, now: Timestamp) -> Result<u64>;
+
+    /// Moves every held message of `lane` and `class` that is due at or before `now` to `to`,
+    /// without rewriting the messages (`redate`); says how many.
+    async fn redate(&self, lane: &Lane, class: &Class, now: Timestamp, to: Timestamp)
+    -> Result<u64>;
+
+    /// Sets or lifts a stop: of one lane, or (`None`) of everything. Durable.
+    async fn pause(&self, lane: Option<&Lane>, paused: bool, now: Timestamp) -> Result<()>;
+
+    /// The stops in force.
+    async fn pauses(&self) -> Result<Vec<Pause>>;
+
+    /// Upkeep: forgets ids done longer ago than the horizon; says how many.
+    async fn sweep(&self, now: Timestamp) -> Result<u64>;
+
+    /// Whether the store can still be written: `Err` of kind `Poisoned` when not.
+    async fn check(&self) -> Result<()>;
+}

@@ -1,0 +1,156 @@
+//! The port behind which receipts live: the durable record of every decision and every outcome.
+
+pub mod memory;
+pub mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use nightgate_core::{Channel, MessageId, Purpose, Reason, RecipientKey};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::hold::Lane;
+
+/// What a receipt records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Decision at ingest: may leave now.
+    Accepted,
+    /// Decision, at ingest or hand-over: not now.
+    Held,
+    /// Decision, at ingest or hand-over: never.
+    Refused,
+    /// Decision at hand-over: its life has ended.
+    Expired,
+    /// Decision at hand-over: may leave now, and is about to be handed over. Durable before it is.
+    Attempted,
+    /// Outcome: the sink took it.
+    Delivered,
+    /// Outcome: not taken, may be tried again.
+    Retry,
+    /// Outcome: the provider says never.
+    Rejected,
+    /// Outcome: it may have gone; nobody can tell.
+    Unknown,
+    /// Put aside until a person looks.
+    Buried,
+    /// Taken back by a person or a producer. Stands for `count` messages.
+    Recalled,
+    /// Brought back from the buried by a person. Stands for `count` messages.
+    Kicked,
+}
+
+impl Event {
+    /// The one name used in JSON and storage.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Held => "held",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Attempted => "attempted",
+            Self::Delivered => "delivered",
+            Self::Retry => "retry",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+            Self::Buried => "buried",
+            Self::Recalled => "recalled",
+            Self::Kicked => "kicked",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whom and what a receipt is about. A recall of a campaign names only the campaign.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The message.
+    pub message: Option<MessageId>,
+    /// Its recipient, canonical. Personal data.
+    pub recipient: Option<RecipientKey>,
+    /// Its campaign.
+    pub campaign: Option<Arc<str>>,
+    /// Its lane.
+    pub lane: Option<Lane>,
+    /// Its purpose.
+    pub purpose: Option<Purpose>,
+    /// Its channel.
+    pub channel: Option<Channel>,
+}
+
+/// One receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The gateway's wall clock when it was written.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: Event,
+    /// To whom and what.
+    pub subject: Subject,
+    /// Which hand-over this belongs to: 0 at ingest, then 1, 2, ...
+    pub attempt: u32,
+    /// How many messages it stands for; 1 but for recalls and kicks.
+    pub count: u64,
+    /// Until when it was held, or when the permit ends.
+    pub until: Option<Timestamp>,
+    /// Why: rule, ruleset version, zone and its source, consent snapshot. `None` for outcomes.
+    pub reason: Option<Reason>,
+    /// What the sink or the person said. No personal data.
+    pub detail: Option<String>,
+}
+
+/// A receipt with its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filed {
+    /// Place in the log; grows, never reused.
+    pub seq: u64,
+    /// The receipt.
+    #[serde(flatten)]
+    pub receipt: Receipt,
+}
+
+/// Which receipts. All conditions hold together; the default asks for everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceiptAsk {
+    /// Of this message.
+    pub message: Option<MessageId>,
+    /// Of this recipient.
+    pub recipient: Option<RecipientKey>,
+    /// Of this campaign.
+    pub campaign: Option<Arc<str>>,
+    /// At or after this instant.
+    pub from: Option<Timestamp>,
+    /// Before this instant.
+    pub to: Option<Timestamp>,
+    /// Filed after this place: for paging.
+    pub after: Option<u64>,
+    /// At most so many.
+    pub max: usize,
+}
+
+/// Where receipts live.
+#[async_trait]
+pub trait ReceiptLog: Send + Sync {
+    /// Files receipts; durable when it returns.
+    async fn append(&self, receipts: Vec<Receipt>) -> Result<()>;
+
+    /// The receipts asked for, in the order they were filed.
+    async fn query(&self, ask: &ReceiptAsk) -> Result<Vec<Filed>>;
+
+    /// For each message: is its last receipt of a hand-over an `Attempted` without an outcome?
+    /// Then nobody can tell whether it went.
+    async fn unfinished(&self, ids: &[MessageId]) -> Result<Vec<bool>>;
+
+    /// For each message: has any receipt been filed?
+    async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>>;
+}
