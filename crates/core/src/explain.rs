@@ -1,6 +1,6 @@
 //! Sentences.
-use jiff::Timestamp;
 use crate::decision::Reason;
+use jiff::Timestamp;
 
 /// In which language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,10 @@ impl Recipient {
     /// A sentence fragment that names the rule and never the value.
     pub fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > RECIPIENT_MAX_BYTES {
-            return Err(format!("must be 1 to {RECIPIENT_MAX_BYTES} bytes, is {}", text.len()));
+            return Err(format!(
+                "must be 1 to {RECIPIENT_MAX_BYTES} bytes, is {}",
+                text.len()
+            ));
         }
         if text.chars().any(char::is_control) || text.trim() != text {
             return Err("must not hold control characters or surrounding spaces".to_owned());
@@ -44,9 +47,8 @@ impl Recipient {
     /// national numbers are read (`010-…` under `KR`).
     #[must_use]
     pub fn key(&self, home: &str) -> RecipientKey {
-        let key = phone(&self.0, home).map(|number| {
-            number.format(namba::Format::E164).to_string().into()
-        });
+        let key = phone(&self.0, home)
+            .map(|number| number.format(namba::Format::E164).to_string().into());
         RecipientKey(key.unwrap_or_else(|| Arc::clone(&self.0)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::message::{Class, Message};
 use crate::zone::Place;
 
-/// Every loaded rule, compiled. 
+/// Every loaded rule, compiled.
 #[derive(Debug)]
 pub struct Ruleset {}
 

@@ -5,10 +5,12 @@
 pub mod alert;
 pub mod clock;
 pub mod consent;
+pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
 pub mod metrics;
 pub mod receipt;
+pub mod release;
 pub mod secret;
 pub mod sink;

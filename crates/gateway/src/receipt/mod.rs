@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use nightgate_core::{Channel, MessageId, Purpose, Reason, RecipientKey};
+use nightgate_core::{Channel, Message, MessageId, Purpose, Reason, RecipientKey};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -88,6 +88,21 @@ pub struct Subject {
     pub channel: Option<Channel>,
 }
 
+impl Subject {
+    /// All there is to say about one message.
+    #[must_use]
+    pub fn of(message: &Message, key: &RecipientKey, lane: &Lane) -> Self {
+        Self {
+            message: Some(message.id.clone()),
+            recipient: Some(key.clone()),
+            campaign: message.campaign.clone(),
+            lane: Some(lane.clone()),
+            purpose: Some(message.purpose),
+            channel: Some(message.channel),
+        }
+    }
+}
+
 /// One receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -107,6 +122,24 @@ pub struct Receipt {
     pub reason: Option<Reason>,
     /// What the sink or the person said. No personal data.
     pub detail: Option<String>,
+}
+
+impl Receipt {
+    /// A receipt that says only what happened, to whom and when; fill in the rest with `..`.
+    #[must_use]
+    pub fn of(event: Event, subject: Subject, at: Timestamp) -> Self {
+        let (attempt, count) = (0, 1);
+        Self {
+            at,
+            event,
+            subject,
+            attempt,
+            count,
+            until: None,
+            reason: None,
+            detail: None,
+        }
+    }
 }
 
 /// A receipt with its place in the log.

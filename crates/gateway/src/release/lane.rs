@@ -1,0 +1,429 @@
+//! One lane's releaser: is it worth it, how many, whose turn, and when next.
+
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use nightgate_core::Purpose;
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::backoff::Backoff;
+use super::forecast::{Rate, drained_at};
+use super::freeze::Frost;
+use super::handover::HandedOver;
+use super::limiter::{Limiter, Pace};
+use super::plan::plan;
+use super::releaser::ReleaserParts;
+use super::tally::Tick;
+use crate::alert::text;
+use crate::error::Result;
+use crate::hold::{Lane, LeaseAsk, Leased, Pick, Shelf};
+use crate::sink::Sink;
+
+/// A tick leases at most so many rounds of `in_flight` full batches, so that even a sink that takes
+/// its whole time-out each round answers while the loans still run.
+const ROUNDS: usize = 2;
+
+/// How often a resting lane looks again: pauses are lifted and clocks are set by other processes.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// What to do with a message that may or may not have gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// At most once: a person decides.
+    Bury,
+    /// At least once: send it again.
+    Retry,
+}
+
+/// How one lane works.
+#[derive(Clone, Debug)]
+pub struct LaneOptions {
+    /// Its name.
+    pub lane: Lane,
+    /// How fast it may go.
+    pub pace: Pace,
+    /// Batches handed over at the same time.
+    pub in_flight: usize,
+    /// Most messages in one batch; 0 for as many as the sink takes.
+    pub batch_max: usize,
+    /// Most messages leased by one tick.
+    pub tick_max: usize,
+    /// How long messages are on loan.
+    pub lease_ttl: SignedDuration,
+    /// Hand-overs tried before a message is buried.
+    pub attempts_max: u32,
+    /// How long to wait between them.
+    pub backoff: Backoff,
+    /// Policy for advertising whose outcome is unknown.
+    pub unknown_advertising: OnUnknown,
+    /// Policy for information whose outcome is unknown.
+    pub unknown_informational: OnUnknown,
+    /// Alarm when messages are due and none moved for so long.
+    pub nothing_moved_after: Duration,
+    /// Alarm after so many failed ticks in a row.
+    pub failing_after: u32,
+}
+
+impl LaneOptions {
+    pub(super) fn on_unknown(&self, purpose: Purpose) -> OnUnknown {
+        match purpose {
+            Purpose::Advertising => self.unknown_advertising,
+            Purpose::Informational => self.unknown_informational,
+        }
+    }
+}
+
+/// One look at a lane: what is due, how fast it goes, when it will be out.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct LaneStatus {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// A person stopped it.
+    pub paused: bool,
+    /// The clock jumped; nothing leaves for now.
+    pub frozen: bool,
+    /// It backs off until then.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub resting_until: Option<Timestamp>,
+    /// Messages due now.
+    pub due: u64,
+    /// Messages per second, averaged.
+    pub rate: f64,
+    /// When what is due will be out at this rate.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub drained_at: Option<Timestamp>,
+    /// When the windows its last messages left by will close.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub closes: Option<Timestamp>,
+}
+
+/// One lane's releaser. Ticks of one lane never overlap.
+pub struct LaneReleaser {
+    pub(super) options: LaneOptions,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) parts: Arc<ReleaserParts>,
+    state: Mutex<LaneState>,
+    status: StdMutex<LaneStatus>,
+}
+
+struct LaneState {
+    limiter: Limiter,
+    rate: Rate,
+    turn: usize,
+    /// Nothing was due, or nothing could leave, when it last looked.
+    rested: bool,
+    failures: u32,
+    not_before: Option<Duration>,
+    /// Since when messages are due and none moved.
+    stuck_since: Option<(Duration, Timestamp)>,
+    closes: Option<Timestamp>,
+}
+
+impl LaneReleaser {
+    /// A releaser for one lane.
+    #[must_use]
+    pub fn new(options: LaneOptions, sink: Arc<dyn Sink>, parts: Arc<ReleaserParts>) -> Self {
+        let state = LaneState {
+            limiter: Limiter::new(options.pace),
+            rate: Rate::default(),
+            turn: 0,
+            rested: true,
+            failures: 0,
+            not_before: None,
+            stuck_since: None,
+            closes: None,
+        };
+        let status = LaneStatus {
+            lane: options.lane.clone(),
+            paused: false,
+            frozen: false,
+            resting_until: None,
+            due: 0,
+            rate: 0.0,
+            drained_at: None,
+            closes: None,
+        };
+        let (state, status) = (Mutex::new(state), StdMutex::new(status));
+        Self {
+            options,
+            sink,
+            parts,
+            state,
+            status,
+        }
+    }
+
+    /// The lane's name.
+    #[must_use]
+    pub fn lane(&self) -> &Lane {
+        &self.options.lane
+    }
+
+    /// The latest look at the lane.
+    #[must_use]
+    pub fn status(&self) -> LaneStatus {
+        self.status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Does a bounded amount of work.
+    ///
+    /// # Errors
+    /// When the hold or the receipt log fails; loans lapse by themselves, nothing is lost.
+    pub async fn tick(&self) -> Result<Tick> {
+        let mut state = self.state.lock().await;
+        let now = self.parts.clock.now();
+        let lane = &self.options.lane;
+        let due = self.parts.hold.shelves(Some(lane), Some(now)).await?;
+        let waiting = sum(&due, |shelf| shelf.held);
+        let on_loan = sum(&due, |shelf| shelf.leased);
+        let resting = self.resting(&mut state, now).await?;
+        self.watch(&mut state, waiting, now);
+        if let Some(wake) = resting {
+            state.rested = true;
+            return Ok(Tick {
+                remaining: waiting,
+                wake: Some(wake),
+                ..Tick::default()
+            });
+        }
+        if waiting + on_loan == 0 {
+            state.rest();
+            let wake = self.parts.hold.next_due(lane, now).await?;
+            return Ok(Tick {
+                wake,
+                ..Tick::default()
+            });
+        }
+        let (leased, again) = self.lease(&mut state, &due, now).await?;
+        if leased.is_empty() {
+            let wake = match again {
+                Some(again) => Some(again),
+                None => self
+                    .parts
+                    .hold
+                    .next_due(lane, now)
+                    .await?
+                    .map(|at| at.max(now)),
+            };
+            return Ok(Tick {
+                remaining: waiting,
+                wake,
+                ..Tick::default()
+            });
+        }
+        let leased_count = leased.len() as u64;
+        let mut handed = self.hand_over(leased).await?;
+        handed.tick.remaining = waiting.saturating_sub(leased_count);
+        handed.tick.wake = Some(self.parts.clock.now());
+        self.learn(&mut state, &handed);
+        Ok(handed.tick)
+    }
+
+    /// Why nothing may leave for now, if so: until when to wait.
+    async fn resting(&self, state: &mut LaneState, now: Timestamp) -> Result<Option<Timestamp>> {
+        let look_again = now.checked_add(LOOK_AGAIN).unwrap_or(now);
+        let frost = self.look_at_clock();
+        let lane = &self.options.lane;
+        let pauses = self.parts.hold.pauses().await?;
+        let stops = |pause: &crate::hold::Pause| pause.lane.as_ref().is_none_or(|it| it == lane);
+        let paused = pauses.iter().any(stops);
+        let monotonic = self.parts.clock.monotonic();
+        let ahead = state
+            .not_before
+            .and_then(|until| until.checked_sub(monotonic));
+        let ahead = ahead.filter(|ahead| !ahead.is_zero());
+        let resting_until = ahead.map(|ahead| after(now, ahead));
+        {
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.paused = paused;
+            status.frozen = frost != Frost::None;
+            status.resting_until = resting_until;
+        }
+        self.parts.metrics.paused(lane, paused);
+        Ok(if paused || frost != Frost::None {
+            Some(look_again)
+        } else {
+            resting_until
+        })
+    }
+
+    /// Looks at the clock; raises the alarm when it has just jumped.
+    pub(super) fn look_at_clock(&self) -> Frost {
+        let frost = self.parts.freeze.look(&*self.parts.clock);
+        if let Frost::Jumped(step) = frost {
+            let now = self.parts.clock.now();
+            let until = after(now, self.parts.freeze.length());
+            self.parts
+                .alerts
+                .raise(text::clock_jumped(step, until, now));
+        }
+        frost
+    }
+
+    /// Borrows what this tick may hand over: as many as pace and size allow, whose turn it is.
+    async fn lease(
+        &self,
+        state: &mut LaneState,
+        due: &[Shelf],
+        now: Timestamp,
+    ) -> Result<(Vec<Leased>, Option<Timestamp>)> {
+        let monotonic = self.parts.clock.monotonic();
+        let (waiting, on_loan) = (sum(due, |shelf| shelf.held), sum(due, |shelf| shelf.leased));
+        let backlog = usize::try_from(waiting).unwrap_or(usize::MAX);
+        if state.rested
+            && self
+                .options
+                .pace
+                .rate
+                .is_some_and(|rate| waiting > rate.get().into())
+        {
+            state.limiter.start_slowly(monotonic);
+        }
+        if waiting > 0 {
+            state.rested = false;
+        }
+        let most = (self.options.in_flight * self.batch_max() * ROUNDS).min(self.options.tick_max);
+        // One more than waits, where loans of others run: they may have lapsed.
+        let wanted = backlog.saturating_add(usize::from(on_loan > 0)).min(most);
+        let (max, again) = state.limiter.take(wanted, monotonic);
+        let again = again.map(|again| after(now, again.saturating_sub(monotonic)));
+        if max == 0 {
+            return Ok((Vec::new(), again));
+        }
+        state.turn = state.turn.wrapping_add(1);
+        let (lane, ttl) = (&self.options.lane, self.options.lease_ttl);
+        let mut leased = Vec::new();
+        if on_loan > 0 || !self.parts.hold.capability().pick {
+            let ask = LeaseAsk {
+                lane,
+                pick: Pick::Any,
+                now,
+                max,
+                ttl,
+            };
+            leased = self.parts.hold.lease(&ask).await?;
+        } else {
+            for share in plan(due, max, state.turn) {
+                let pick = Pick::Campaign(share.purpose, share.campaign.as_deref());
+                let ask = LeaseAsk {
+                    lane,
+                    pick,
+                    now,
+                    max: share.max,
+                    ttl,
+                };
+                leased.extend(self.parts.hold.lease(&ask).await?);
+            }
+        }
+        Ok((leased, again))
+    }
+
+    pub(super) fn batch_max(&self) -> usize {
+        match (self.options.batch_max, self.sink.batch_max().max(1)) {
+            (0, sink) => sink,
+            (own, sink) => own.min(sink),
+        }
+    }
+
+    /// Notes what is due, and raises the alarm when it has been due for long and nothing moved.
+    fn watch(&self, state: &mut LaneState, waiting: u64, now: Timestamp) {
+        let monotonic = self.parts.clock.monotonic();
+        let lane = &self.options.lane;
+        if waiting == 0 {
+            state.stuck_since = None;
+        }
+        if waiting > 0 {
+            let (since, at) = *state.stuck_since.get_or_insert((monotonic, now));
+            if monotonic.saturating_sub(since) >= self.options.nothing_moved_after {
+                self.parts
+                    .alerts
+                    .raise(text::nothing_moved(lane, waiting, at, now));
+            }
+        }
+        let rate = state.rate.per_second();
+        let drained = drained_at(waiting, rate, now);
+        self.parts.metrics.lane(lane, waiting, rate);
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.due = waiting;
+        status.rate = rate;
+        status.drained_at = drained;
+        status.closes = state.closes;
+    }
+
+    /// Draws the lane's conclusions from a hand-over: rest, rate, alarms.
+    fn learn(&self, state: &mut LaneState, handed: &HandedOver) {
+        let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        let (lane, tick) = (&self.options.lane, &handed.tick);
+        if tick.moved() {
+            state.stuck_since = None;
+        }
+        state.rate.note(
+            usize::try_from(tick.delivered).unwrap_or(usize::MAX),
+            monotonic,
+        );
+        state.closes = handed.closes.or(state.closes);
+        if tick.delivered + tick.rejected > 0 {
+            state.failures = 0;
+        } else if handed.failed > 0 {
+            state.failures += 1;
+        }
+        let waits = match handed.lane_waits {
+            Some(asked_for) => Some(asked_for),
+            None => (state.failures > 0 && handed.failed > 0).then_some(None),
+        };
+        state.not_before = waits.map(|asked_for| {
+            let failures = state.failures.max(1);
+            let wait = self
+                .options
+                .backoff
+                .wait(failures, asked_for, self.parts.chance());
+            monotonic + Duration::try_from(wait).unwrap_or(Duration::MAX)
+        });
+        if state.failures >= self.options.failing_after {
+            let alert = text::lane_failing(lane, state.failures, &handed.why, now);
+            self.parts.alerts.raise(alert);
+        }
+        if tick.buried > 0 {
+            self.parts
+                .alerts
+                .raise(text::buried(lane, tick.buried, now));
+        }
+        self.warn_if_late(state, tick.remaining, now);
+    }
+
+    fn warn_if_late(&self, state: &LaneState, remaining: u64, now: Timestamp) {
+        let (rate, Some(closes)) = (state.rate.per_second(), state.closes) else {
+            return;
+        };
+        if remaining == 0 || rate <= 0.0 || closes <= now {
+            return;
+        }
+        if drained_at(remaining, rate, now).is_none_or(|drained| drained > closes) {
+            let alert = text::will_not_drain(&self.options.lane, remaining, rate, closes, now);
+            self.parts.alerts.raise(alert);
+        }
+    }
+}
+
+impl LaneState {
+    fn rest(&mut self) {
+        self.rested = true;
+        self.rate.reset();
+        self.stuck_since = None;
+    }
+}
+
+fn sum(shelves: &[Shelf], count: impl Fn(&Shelf) -> u64) -> u64 {
+    shelves.iter().map(count).sum()
+}
+
+fn after(now: Timestamp, ahead: Duration) -> Timestamp {
+    let ahead = SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX);
+    now.checked_add(ahead).unwrap_or(Timestamp::MAX)
+}

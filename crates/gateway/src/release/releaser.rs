@@ -1,0 +1,101 @@
+//! All lanes together: the one thing that lets messages go.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+
+use super::freeze::Freeze;
+use super::lane::{LaneOptions, LaneReleaser, LaneStatus};
+use super::tally::Tick;
+use crate::alert::desk::Alerts;
+use crate::clock::Clock;
+use crate::decider::Decider;
+use crate::error::Result;
+use crate::hold::{HoldStore, Lane};
+use crate::metrics::Metrics;
+use crate::receipt::ReceiptLog;
+use crate::sink::Sink;
+
+/// What every lane's releaser shares.
+pub struct ReleaserParts {
+    /// Rules, house and consent, asked a second time.
+    pub decider: Arc<Decider>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where messages are held.
+    pub hold: Arc<dyn HoldStore>,
+    /// Where receipts are filed.
+    pub receipts: Arc<dyn ReceiptLog>,
+    /// Where alarms are raised.
+    pub alerts: Arc<Alerts>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The stop after a clock jump.
+    pub freeze: Freeze,
+    /// Jitter.
+    pub random: Mutex<fastrand::Rng>,
+}
+
+impl ReleaserParts {
+    pub(super) fn chance(&self) -> u64 {
+        self.random
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .u64(..)
+    }
+}
+
+/// Every lane's releaser.
+pub struct Releaser {
+    lanes: Vec<Arc<LaneReleaser>>,
+    parts: Arc<ReleaserParts>,
+}
+
+impl Releaser {
+    /// A releaser for these lanes, each with its sink.
+    #[must_use]
+    pub fn new(lanes: Vec<(LaneOptions, Arc<dyn Sink>)>, parts: ReleaserParts) -> Self {
+        let parts = Arc::new(parts);
+        let lane = |(options, sink)| Arc::new(LaneReleaser::new(options, sink, Arc::clone(&parts)));
+        let lanes = lanes.into_iter().map(lane).collect();
+        Self { lanes, parts }
+    }
+
+    /// One bounded step of every lane, side by side.
+    ///
+    /// # Errors
+    /// The first lane's failure; the others have done their work all the same.
+    pub async fn tick(&self) -> Result<Tick> {
+        let mut total = Tick::default();
+        let mut fault = None;
+        for ticked in join_all(self.lanes.iter().map(|lane| lane.tick())).await {
+            match ticked {
+                Ok(tick) => total.add(&tick),
+                Err(error) => fault = fault.or(Some(error)),
+            }
+        }
+        fault.map_or(Ok(total), Err)
+    }
+
+    /// The lanes' releasers.
+    #[must_use]
+    pub fn lanes(&self) -> &[Arc<LaneReleaser>] {
+        &self.lanes
+    }
+
+    /// The names of the lanes.
+    pub fn names(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().map(|lane| lane.lane())
+    }
+
+    /// One look at every lane.
+    #[must_use]
+    pub fn status(&self) -> Vec<LaneStatus> {
+        self.lanes.iter().map(|lane| lane.status()).collect()
+    }
+
+    /// A person has checked the clock after a jump: release goes on.
+    pub fn thaw(&self) {
+        self.parts.freeze.thaw();
+    }
+}
