@@ -1,4 +1,5 @@
-//! A notification as its producer hands it over: the envelope Nightgate reads, the body it never does.
+//! A notification as its producer hands it over: the envelope Nightgate reads, the body it never
+//! does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,9 +80,12 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// Declares an enum whose variants have one lower-case name each, used in JSON, TOML and storage alike.
+/// Declares an enum whose variants have one lower-case name each, used in JSON, TOML and storage
+/// alike.
 macro_rules! named {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
@@ -118,7 +122,8 @@ macro_rules! named {
 pub(crate) use named;
 
 named! {
-    /// The medium a message leaves by. Korean night hours cover every one but e-mail (Decree Art. 61(2)).
+    /// The medium a message leaves by. Korean night hours cover every one but e-mail (Decree
+    /// Art. 61(2)).
     Channel {
         /// Short text message.
         Sms = "sms",
@@ -155,7 +160,8 @@ named! {
     }
 }
 
-/// Order among held messages of one purpose: 0 leaves first, 9 last, 5 when the producer names none.
+/// Order among held messages of one purpose: 0 leaves first, 9 last, 5 when the producer names
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Priority(u8);
