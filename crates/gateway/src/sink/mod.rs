@@ -1,7 +1,10 @@
 //! The port through which messages leave. No permit, no send: a sink takes only [`Outbound`].
 
 pub mod log;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod webhook;
+mod wire;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
