@@ -4,10 +4,12 @@
 
 pub mod alert;
 pub mod clock;
+pub mod config;
 pub mod consent;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod lane;
 pub mod metrics;
 pub mod receipt;
 pub mod secret;
