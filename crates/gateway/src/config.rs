@@ -121,16 +121,23 @@ impl Config {
         let mut faults = faults.concat();
         let (settings, doubled) = Settings::stack(&shape, layers);
         faults.extend(doubled);
-        match resolve::resolve(&settings) {
+        let resolved = resolve::resolve(&settings);
+        faults.extend(resolved.as_ref().err().into_iter().flatten().cloned());
+        // What the parser makes of a broken line is no second fault.
+        let broken: Vec<_> = faults
+            .iter()
+            .filter(|fault| fault.key.is_empty())
+            .cloned()
+            .collect();
+        faults.retain(|fault| {
+            fault.key.is_empty() || broken.iter().all(|other| other.origin != fault.origin)
+        });
+        match resolved {
             Ok(config) if faults.is_empty() => Ok(Loaded {
                 config,
                 settings: settings.lines(),
             }),
-            Ok(_) => Err(Faults(faults)),
-            Err(further) => {
-                faults.extend(further);
-                Err(Faults(faults))
-            }
+            _ => Err(Faults(faults)),
         }
     }
 }

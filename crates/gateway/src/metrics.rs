@@ -5,7 +5,7 @@
 //! without end.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -79,7 +79,7 @@ type LaneGauge = Family<LaneLabel, Gauge>;
 type LaneSeconds = Family<LaneLabel, Gauge<f64, AtomicU64>>;
 type LaneHistogram = Family<LaneLabel, Histogram, fn() -> Histogram>;
 
-/// Every metric of the process. Updating one takes no lock but a short read lock on its family.
+/// Every metric of the process. Updating one takes at most a short lock on its family.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -89,6 +89,8 @@ pub struct Metrics {
     receipts: Counter,
     alerts: Family<KindLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
+    /// Pairs of route and status that have a series of their own, or are about to.
+    routes: AtomicUsize,
     held: LaneGauge,
     buried: LaneGauge,
     paused: LaneGauge,
@@ -117,6 +119,7 @@ impl Default for Metrics {
             receipts: Counter::default(),
             alerts: Family::default(),
             requests: Family::default(),
+            routes: AtomicUsize::new(0),
             held: Family::default(),
             buried: Family::default(),
             paused: Family::default(),
@@ -225,15 +228,20 @@ impl Metrics {
             route: route.into(),
             status,
         };
-        // Two threads may each take the last place; the bound is on growth, not on the count.
-        if route.len() > ROUTE_SERIES_MAX {
+        if let Some(known) = self.requests.get(&labels) {
+            known.inc();
+            return;
+        }
+        let taken = self.routes.fetch_add(1, Ordering::Relaxed);
+        if taken < ROUTE_SERIES_MAX {
+            self.requests.get_or_create(&labels).inc();
+        } else {
+            self.routes.fetch_sub(1, Ordering::Relaxed);
             let other = RequestLabels {
                 route: ROUTE_OTHER.into(),
                 status,
             };
             self.requests.get_or_create(&other).inc();
-        } else {
-            self.requests.get_or_create(&labels).inc();
         }
     }
 

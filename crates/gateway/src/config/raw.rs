@@ -298,15 +298,18 @@ impl Settings {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// Where the value of `key` came from; a lane's own place for what it leaves out.
+    /// Where the value of `key` came from: its own place, that of its file, or, for what a lane
+    /// leaves out, the lane's.
     pub(super) fn origin(&self, key: &str) -> Origin {
-        match self.entries.get(key).map(|entry| &entry.origin) {
-            None | Some(Origin::Default) => {
-                let lane = lane_of_key(key).and_then(|name| self.lanes.get(name));
-                lane.cloned().unwrap_or(Origin::Default)
-            }
-            Some(origin) => origin.clone(),
-        }
+        let said = |key: &str| {
+            let origin = self.entries.get(key).map(|entry| &entry.origin);
+            origin.filter(|origin| **origin != Origin::Default)
+        };
+        said(key)
+            .or_else(|| said(&format!("{key}{FILE_SUFFIX}")))
+            .or_else(|| lane_of_key(key).and_then(|name| self.lanes.get(name)))
+            .cloned()
+            .unwrap_or(Origin::Default)
     }
 
     /// The names of the lanes.
