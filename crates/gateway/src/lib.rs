@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod receipt;
 pub mod secret;
 pub mod sink;
+mod sqlite;
