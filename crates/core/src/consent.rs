@@ -1,11 +1,15 @@
-//! What a recipient agreed to. General and night consent are separate facts (Network Act Art. 50(1), (3)).
+//! What a recipient agreed to. General and night consent are separate facts (Network Act
+//! Art. 50(1), (3)).
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::hours::closing;
 use crate::message::named;
 
 named! {
@@ -108,16 +112,152 @@ pub struct ConsentSnapshot {
     pub night: Standing,
 }
 
+/// How long a consent stands without being confirmed: `years` calendar years, on the clock of
+/// `zone`. Network Act Art. 50(8), Decree Art. 62-3: every two years, before the same calendar day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Calendar years, not multiples of 365 days.
+    pub years: i16,
+    /// Whose calendar days count.
+    pub zone: TimeZone,
+}
+
+impl Validity {
+    /// The first instant at which a consent given at `granted` no longer stands: the start of the
+    /// same calendar day `years` later (28 February for one of 29 February).
+    #[must_use]
+    pub fn end(&self, granted: Timestamp) -> Timestamp {
+        let given = self.zone.to_datetime(granted).date();
+        given
+            .checked_add(Span::new().try_years(self.years).unwrap_or_default())
+            .ok()
+            .and_then(|day| closing(&self.zone, day.at(0, 0, 0, 0)))
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
 impl Consent {
-    /// Withdrawing general consent withdraws night consent too.
+    /// Records a withdrawal. Withdrawing general consent withdraws night consent too. One that
+    /// arrives late moves nothing back: the latest withdrawal counts.
+    ///
+    /// ```
+    /// use nightgate_core::{Consent, Scope, Standing};
+    ///
+    /// let mut consent = Consent::default();
+    /// let at = "2026-11-22T02:00:00+09:00".parse()?;
+    /// consent.withdraw(Scope::General, at);
+    /// assert_eq!(consent.standing(Scope::Night, at, &[]), Standing::Withdrawn { at });
+    /// # Ok::<(), jiff::Error>(())
+    /// ```
     pub fn withdraw(&mut self, scope: Scope, at: Timestamp) {
-        let _ = (scope, at);
-        unimplemented!()
+        let note = |fact: &mut Option<Fact>| {
+            let fact = fact.get_or_insert(Fact {
+                granted: None,
+                withdrawn_at: None,
+            });
+            fact.withdrawn_at = fact.withdrawn_at.max(Some(at));
+        };
+        if scope == Scope::General {
+            note(&mut self.general);
+        }
+        note(&mut self.night);
     }
 
     /// Records a grant; older facts that arrive late never undo newer ones.
+    ///
+    /// Of two grants the later counts; of two at one instant the weaker, so that the order of
+    /// arrival means nothing. A transaction exception is no night consent and is not recorded as
+    /// one (Art. 50(3) holds "notwithstanding paragraph 1").
     pub fn grant(&mut self, scope: Scope, grant: Grant) {
-        let _ = (scope, grant);
-        unimplemented!()
+        let slot = match scope {
+            Scope::General => &mut self.general,
+            Scope::Night if grant.basis != Basis::Explicit => return,
+            Scope::Night => &mut self.night,
+        };
+        let fact = slot.get_or_insert(Fact {
+            granted: None,
+            withdrawn_at: None,
+        });
+        if fact.granted.is_none_or(|known| rank(&grant) > rank(&known)) {
+            fact.granted = Some(grant);
+        }
+    }
+
+    /// How `scope` stands at `at`. Every one of `validity` must hold; an empty slice switches the
+    /// duty to confirm off.
+    ///
+    /// A withdrawal counts as soon as it is known, whatever instant it bears; a grant counts from
+    /// its instant on.
+    #[must_use]
+    pub fn standing(&self, scope: Scope, at: Timestamp, validity: &[Validity]) -> Standing {
+        let fact = match scope {
+            Scope::General => self.general,
+            Scope::Night => self.night,
+        };
+        let granted = fact
+            .and_then(|fact| fact.granted)
+            .filter(|grant| grant.at <= at);
+        let mut withdrawn = fact.and_then(|fact| fact.withdrawn_at);
+        if scope == Scope::Night {
+            // A store may hold a general withdrawal that never went through `withdraw`.
+            withdrawn = withdrawn.max(self.general.and_then(|fact| fact.withdrawn_at));
+        }
+        if let Some(withdrawn) = withdrawn
+            && granted.is_none_or(|grant| grant.at <= withdrawn)
+        {
+            return Standing::Withdrawn { at: withdrawn };
+        }
+        let Some(grant) = granted else {
+            return Standing::None;
+        };
+        let until = match grant.basis {
+            Basis::TransactionException { .. } if scope == Scope::Night => return Standing::None,
+            Basis::TransactionException { ends } => Some(ends),
+            Basis::Explicit => validity.iter().map(|validity| validity.end(grant.at)).min(),
+        };
+        match until {
+            Some(ended) if ended <= at => Standing::Lapsed { at: ended },
+            _ => Standing::Valid {
+                since: grant.at,
+                until,
+                basis: grant.basis,
+            },
+        }
+    }
+}
+
+/// Order of grants: later first, then weaker.
+fn rank(grant: &Grant) -> (Timestamp, bool, Reverse<Option<Timestamp>>) {
+    match grant.basis {
+        Basis::Explicit => (grant.at, false, Reverse(None)),
+        Basis::TransactionException { ends } => (grant.at, true, Reverse(Some(ends))),
+    }
+}
+
+impl ConsentAnswer {
+    /// Both scopes at `at`; see [`Consent::standing`].
+    #[must_use]
+    pub fn snapshot(&self, at: Timestamp, validity: &[Validity]) -> ConsentSnapshot {
+        match self {
+            Self::Unknown => ConsentSnapshot {
+                general: Standing::Unknown,
+                night: Standing::Unknown,
+            },
+            Self::Known(consent) => ConsentSnapshot {
+                general: consent.standing(Scope::General, at, validity),
+                night: consent.standing(Scope::Night, at, validity),
+            },
+        }
+    }
+}
+
+impl ConsentSnapshot {
+    /// How one of the two stands.
+    #[must_use]
+    pub fn of(&self, scope: Scope) -> Standing {
+        match scope {
+            Scope::General => self.general,
+            Scope::Night => self.night,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The one question Nightgate asks, twice: may this message leave now?
 
+mod weigh;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,6 +11,8 @@ use crate::consent::{ConsentAnswer, ConsentSnapshot};
 use crate::message::{Message, MessageId};
 use crate::ruleset::Ruleset;
 use crate::zone::{Place, ZoneSource};
+use weigh::Answer;
+pub use weigh::{CONSENT_RECHECK, PERMIT_MAX_LIFE, RULES_RECHECK};
 
 /// What a decision needs to know beside rules, message and time.
 #[derive(Clone, Copy, Debug)]
@@ -125,8 +129,70 @@ impl Permit {
 }
 
 /// May `message` leave at `now`? Total and pure: the same arguments give the same answer.
+///
+/// Looked at in this order, strictest answer first: the message's life; the consents that rules
+/// need; open hours of every rule on every candidate clock; whether the country's rules are loaded;
+/// the producer's `send_at`. A hold ends at the earliest instant at which all of them are open
+/// together, so it may be shown as the time of sending.
+///
+/// ```
+/// use jiff::{Timestamp, tz::TimeZone};
+/// use nightgate_core::ruleset::PackSource;
+/// use nightgate_core::{ConsentAnswer, Decision, Facts, House, Jurisdiction, Message};
+/// use nightgate_core::{Ruleset, decide, locate};
+///
+/// let pack = r#"
+///     [pack]
+///     id = "house"
+///     title = "Nobody is woken"
+///     jurisdiction = "*"
+///     clock = "recipient"
+///     [[rule]]
+///     id = "house.quiet"
+///     purpose = ["informational"]
+///     except_channels = []
+///     open.every_day = ["08:00-21:00"]
+///     outside = "hold"
+///     citation = "our own wish"
+///     confidence = "house"
+/// "#;
+/// let source = PackSource { name: "house.toml".to_owned(), text: pack.to_owned() };
+/// let rules = Ruleset::load(&[source]).expect("the pack has no faults");
+/// let message: Message = serde_json::from_value(serde_json::json!({
+///     "id": "m-1", "recipient": "010-1234-5678", "channel": "sms", "purpose": "informational",
+///     "priority": 5, "content_type": "text/plain", "attributes": {}, "body": [],
+/// }))?;
+/// let (jurisdiction, zone) = (Jurisdiction::new("KR")?, TimeZone::get("Asia/Seoul")?);
+/// let house = House { jurisdiction, zone };
+/// let place = locate(&message, &house);
+/// let facts = Facts { consent: &ConsentAnswer::Unknown, place: &place };
+/// let now: Timestamp = "2026-11-22T23:00:00+09:00".parse()?;
+/// let Decision::Hold { until, .. } = decide(&rules, &message, &facts, now) else { panic!() };
+/// assert_eq!(until, "2026-11-23T08:00:00+09:00".parse()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn decide(rules: &Ruleset, message: &Message, facts: &Facts<'_>, now: Timestamp) -> Decision {
-    let _ = (rules, message, facts, now);
-    unimplemented!()
+    let brief = rules.brief(message, facts.place);
+    let consent = facts.consent.snapshot(now, &brief.validity);
+    let verdict = weigh::weigh(&brief, message, consent, now);
+    let reason = Reason {
+        code: verdict.code,
+        rule: verdict.rule,
+        ruleset: Arc::clone(rules.version()),
+        zone: Arc::clone(&facts.place.zones.name),
+        zone_source: facts.place.zones.source,
+        opens: verdict.opens,
+        closes: verdict.closes,
+        consent,
+    };
+    match verdict.answer {
+        Answer::Send { not_after } => Decision::Send(Permit {
+            message: message.id.clone(),
+            not_after,
+            reason,
+        }),
+        Answer::Hold { until } => Decision::Hold { until, reason },
+        Answer::Refuse => Decision::Refuse { reason },
+    }
 }

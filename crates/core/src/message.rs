@@ -1,4 +1,5 @@
-//! A notification as its producer hands it over: the envelope Nightgate reads, the body it never does.
+//! A notification as its producer hands it over: the envelope Nightgate reads, the body it never
+//! does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +43,10 @@ impl MessageId {
     /// A sentence fragment that names the rule.
     pub fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > ID_MAX_BYTES {
-            return Err(format!("must be 1 to {ID_MAX_BYTES} bytes, is {}", text.len()));
+            return Err(format!(
+                "must be 1 to {ID_MAX_BYTES} bytes, is {}",
+                text.len()
+            ));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("must be visible ASCII without spaces".to_owned());
@@ -76,9 +80,12 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// Declares an enum whose variants have one lower-case name each, used in JSON, TOML and storage alike.
+/// Declares an enum whose variants have one lower-case name each, used in JSON, TOML and storage
+/// alike.
 macro_rules! named {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
@@ -115,7 +122,8 @@ macro_rules! named {
 pub(crate) use named;
 
 named! {
-    /// The medium a message leaves by. Korean night hours cover every one but e-mail (Decree Art. 61(2)).
+    /// The medium a message leaves by. Korean night hours cover every one but e-mail (Decree
+    /// Art. 61(2)).
     Channel {
         /// Short text message.
         Sms = "sms",
@@ -152,7 +160,8 @@ named! {
     }
 }
 
-/// Order among held messages of one purpose: 0 leaves first, 9 last, 5 when the producer names none.
+/// Order among held messages of one purpose: 0 leaves first, 9 last, 5 when the producer names
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Priority(u8);
@@ -167,7 +176,10 @@ impl Priority {
     /// A sentence fragment that names the rule.
     pub fn new(value: u8) -> Result<Self, String> {
         if value > Self::LAST {
-            return Err(format!("must be 0 (first) to {} (last), is {value}", Self::LAST));
+            return Err(format!(
+                "must be 0 (first) to {} (last), is {value}",
+                Self::LAST
+            ));
         }
         Ok(Self(value))
     }
@@ -276,7 +288,10 @@ impl FieldFault {
     /// A fault of `field` against `rule`.
     #[must_use]
     pub fn new(field: &str, rule: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), rule: rule.into() }
+        Self {
+            field: field.to_owned(),
+            rule: rule.into(),
+        }
     }
 }
 
@@ -301,35 +316,56 @@ impl Message {
             }
         };
         text("campaign", self.campaign.as_deref(), CAMPAIGN_MAX_BYTES);
-        text("collapse_key", self.collapse_key.as_deref(), COLLAPSE_KEY_MAX_BYTES);
-        text("content_type", Some(&self.content_type), CONTENT_TYPE_MAX_BYTES);
+        text(
+            "collapse_key",
+            self.collapse_key.as_deref(),
+            COLLAPSE_KEY_MAX_BYTES,
+        );
+        text(
+            "content_type",
+            Some(&self.content_type),
+            CONTENT_TYPE_MAX_BYTES,
+        );
         self.attribute_faults(&mut faults);
         if self.body.len() > BODY_MAX_BYTES {
-            let rule = format!("must be at most {BODY_MAX_BYTES} bytes, is {}", self.body.len());
+            let rule = format!(
+                "must be at most {BODY_MAX_BYTES} bytes, is {}",
+                self.body.len()
+            );
             faults.push(FieldFault::new("body", rule));
         }
         if let Some(zone) = &self.zone
             && jiff::tz::TimeZone::get(zone).is_err()
         {
-            faults.push(FieldFault::new("zone", "must be an IANA time zone such as Asia/Seoul"));
+            faults.push(FieldFault::new(
+                "zone",
+                "must be an IANA time zone such as Asia/Seoul",
+            ));
         }
         if let (Some(from), Some(to)) = (self.send_at, self.expires_at)
             && from >= to
         {
-            faults.push(FieldFault::new("expires_at", "must be later than `send_at`"));
+            faults.push(FieldFault::new(
+                "expires_at",
+                "must be later than `send_at`",
+            ));
         }
         faults
     }
 
     fn attribute_faults(&self, faults: &mut Vec<FieldFault>) {
         if self.attributes.len() > ATTRIBUTES_MAX {
-            let rule = format!("must be at most {ATTRIBUTES_MAX}, are {}", self.attributes.len());
+            let rule = format!(
+                "must be at most {ATTRIBUTES_MAX}, are {}",
+                self.attributes.len()
+            );
             faults.push(FieldFault::new("attributes", rule));
         }
         for (name, value) in &self.attributes {
             let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
             if name.is_empty() || name.len() > ATTRIBUTE_NAME_MAX_BYTES || !visible {
-                let rule = format!("names must be 1 to {ATTRIBUTE_NAME_MAX_BYTES} visible ASCII bytes");
+                let rule =
+                    format!("names must be 1 to {ATTRIBUTE_NAME_MAX_BYTES} visible ASCII bytes");
                 faults.push(FieldFault::new("attributes", rule));
             } else if value.len() > ATTRIBUTE_VALUE_MAX_BYTES {
                 let field = format!("attributes.{name}");

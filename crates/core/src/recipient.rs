@@ -20,13 +20,17 @@ pub struct Recipient(Arc<str>);
 pub struct RecipientKey(Arc<str>);
 
 impl Recipient {
-    /// Checks `text`: 1 to [`RECIPIENT_MAX_BYTES`] bytes, no control characters or surrounding spaces.
+    /// Checks `text`: 1 to [`RECIPIENT_MAX_BYTES`] bytes, no control characters or surrounding
+    /// spaces.
     ///
     /// # Errors
     /// A sentence fragment that names the rule and never the value.
     pub fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > RECIPIENT_MAX_BYTES {
-            return Err(format!("must be 1 to {RECIPIENT_MAX_BYTES} bytes, is {}", text.len()));
+            return Err(format!(
+                "must be 1 to {RECIPIENT_MAX_BYTES} bytes, is {}",
+                text.len()
+            ));
         }
         if text.chars().any(char::is_control) || text.trim() != text {
             return Err("must not hold control characters or surrounding spaces".to_owned());
@@ -42,11 +46,25 @@ impl Recipient {
 
     /// The key under which this recipient's consent is kept. `home` is the house's region, by which
     /// national numbers are read (`010-…` under `KR`).
+    ///
+    /// ```
+    /// use nightgate_core::Recipient;
+    ///
+    /// let national = Recipient::new("010-1234-5678")?.key("KR");
+    /// assert_eq!(national, Recipient::new("+821012345678")?.key("KR"));
+    /// assert_eq!(national.expose(), "+821012345678");
+    /// # Ok::<(), String>(())
+    /// ```
     #[must_use]
     pub fn key(&self, home: &str) -> RecipientKey {
-        let key = phone(&self.0, home).map(|number| {
-            number.format(namba::Format::E164).to_string().into()
-        });
+        if let Some(mobile) = korean_mobile(&self.0, home) {
+            return RecipientKey(match std::str::from_utf8(&mobile) {
+                Ok(mobile) if mobile != &*self.0 => mobile.into(),
+                _ => Arc::clone(&self.0),
+            });
+        }
+        let key = phone(&self.0, home)
+            .map(|number| number.format(namba::Format::E164).to_string().into());
         RecipientKey(key.unwrap_or_else(|| Arc::clone(&self.0)))
     }
 }
@@ -72,18 +90,54 @@ impl RecipientKey {
     }
 }
 
-/// The number behind `text` when it is written like one: digits and the usual separators only.
+/// The valid number behind `text`.
 pub(crate) fn phone(text: &str, home: &str) -> Option<namba::PhoneNumber> {
+    number(text, home).filter(|number| number.assess().is_valid())
+}
+
+/// The number behind `text`, also when no numbering plan holds it valid, as long as it bears its
+/// country's code. Digits alone that are no valid number can be anything: a user id, an order.
+pub(crate) fn dialled(text: &str, home: &str) -> Option<namba::PhoneNumber> {
+    number(text, home).filter(|number| text.starts_with('+') || number.assess().is_valid())
+}
+
+/// The number behind `text` when it is written like one: digits and the usual separators only.
+fn number(text: &str, home: &str) -> Option<namba::PhoneNumber> {
     let like_a_number = |byte: u8| byte.is_ascii_digit() || b"+-() .".contains(&byte);
     if !text.bytes().all(like_a_number) {
         return None;
     }
-    let number = if text.starts_with('+') {
-        namba::parse(text).ok()?
-    } else {
-        namba::parse_in(namba::Region::new(home).ok()?, text).ok()?
+    if text.starts_with('+') {
+        return namba::parse(text).ok();
+    }
+    namba::parse_in(namba::Region::new(home).ok()?, text).ok()
+}
+
+/// Length of a Korean mobile number of the common form, as E.164: `+8210` and eight digits.
+const KOREAN_MOBILE_BYTES: usize = 13;
+
+/// `text` as E.164 when it is a plain Korean mobile number, `+8210…` or, at home in Korea, `010…`,
+/// hyphens and spaces aside. The numbering plans answer the same, a hundred times slower; whatever
+/// they restrict (`010-5…`) is left to them. A test holds the two together.
+pub(crate) fn korean_mobile(text: &str, home: &str) -> Option<[u8; KOREAN_MOBILE_BYTES]> {
+    let (lead, rest) = match text.strip_prefix("+8210") {
+        Some(rest) => (5, rest),
+        None if home == "KR" => (5, text.strip_prefix("010")?),
+        None => return None,
     };
-    number.assess().is_valid().then_some(number)
+    let mut key = *b"+821000000000";
+    let mut length = lead;
+    for byte in rest.bytes() {
+        match byte {
+            b'0'..=b'9' => {
+                *key.get_mut(length)? = byte;
+                length += 1;
+            }
+            b'-' | b' ' => {}
+            _ => return None,
+        }
+    }
+    (length == KOREAN_MOBILE_BYTES && key[lead] != b'5').then_some(key)
 }
 
 /// Keeps the first three and last two characters: enough to recognise, too little to call.

@@ -1,12 +1,14 @@
 //! Where the recipient is: whose law and which clocks. A number may map to a *set* of zones.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
+use crate::recipient;
 
 /// ISO 3166-1 alpha-2 code of the country whose law applies, upper case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,9 +100,202 @@ pub struct Place {
     pub zones: Zones,
 }
 
+/// Most zone sets kept for reuse. Valid IANA names and the sets of numbering plans stay far below.
+const ZONE_SETS_MAX: usize = 4096;
+
+/// Calling codes of one country with one clock, so that neither the digits behind the code nor
+/// whether they are in use can change the place. A test holds them against the numbering plans.
+const ONE_CLOCK: [(&str, &str, &str); 12] = [
+    ("82", "KR", "Asia/Seoul"),
+    ("81", "JP", "Asia/Tokyo"),
+    ("86", "CN", "Asia/Shanghai"),
+    ("91", "IN", "Asia/Calcutta"),
+    ("33", "FR", "Europe/Paris"),
+    ("65", "SG", "Asia/Singapore"),
+    ("66", "TH", "Asia/Bangkok"),
+    ("84", "VN", "Asia/Bangkok"),
+    ("63", "PH", "Asia/Manila"),
+    ("886", "TW", "Asia/Taipei"),
+    ("852", "HK", "Asia/Hong_Kong"),
+    ("971", "AE", "Asia/Dubai"),
+];
+
+impl Zones {
+    /// One zone by its IANA name; `None` for a name that the time zone database does not know.
+    #[must_use]
+    pub fn named(name: &str, source: ZoneSource) -> Option<Self> {
+        shared(name, source, || {
+            let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
+            Some(vec![zone])
+        })
+    }
+
+    /// The zone of the house. A clock without an IANA name is named by its offset.
+    #[must_use]
+    pub fn of_house(zone: &TimeZone) -> Self {
+        let source = ZoneSource::House;
+        if let Some(found) = zone.iana_name().and_then(|name| Self::named(name, source))
+            && found.all.first() == Some(zone)
+        {
+            return found;
+        }
+        let name = zone.iana_name().map_or_else(
+            || {
+                zone.to_fixed_offset()
+                    .map_or_else(|_| "house".into(), |at| format!("UTC{at}"))
+            },
+            str::to_owned,
+        );
+        Self {
+            source,
+            name: name.into(),
+            all: [zone.clone()].into(),
+        }
+    }
+
+    /// The set that a numbering plan gives: names joined by `&`.
+    fn of_number(number: &namba::PhoneNumber) -> Option<Self> {
+        let zones = namba::TimeZones::for_number(number)?;
+        let names: Vec<&str> = zones.iter().collect();
+        shared(&names.join("+"), ZoneSource::Number, || {
+            let known = names.iter().filter_map(|name| TimeZone::get(name).ok());
+            Some(known.filter(|zone| !zone.is_unknown()).collect())
+        })
+    }
+}
+
+type Sets = HashMap<Arc<str>, (Arc<str>, Arc<[TimeZone]>)>;
+
+/// Zone data by name, read once: a look-up in the database costs more than a whole decision.
+fn shared(
+    name: &str,
+    source: ZoneSource,
+    read: impl FnOnce() -> Option<Vec<TimeZone>>,
+) -> Option<Zones> {
+    static SETS: LazyLock<RwLock<Sets>> = LazyLock::new(RwLock::default);
+    let known = SETS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(name)
+        .cloned();
+    if let Some((name, all)) = known {
+        return Some(Zones { source, name, all });
+    }
+    let zones = read().filter(|zones| !zones.is_empty())?;
+    let names: Vec<&str> = zones.iter().filter_map(TimeZone::iana_name).collect();
+    let canonical: Arc<str> = names.join("+").into();
+    let all: Arc<[TimeZone]> = zones.into();
+    let mut sets = SETS.write().unwrap_or_else(PoisonError::into_inner);
+    // Database names ignore case: kept under any spelling, they would grow without end.
+    if let Some((name, all)) = sets.get(&canonical) {
+        return Some(Zones {
+            source,
+            name: Arc::clone(name),
+            all: Arc::clone(all),
+        });
+    }
+    if sets.len() < ZONE_SETS_MAX {
+        sets.insert(
+            Arc::clone(&canonical),
+            (Arc::clone(&canonical), Arc::clone(&all)),
+        );
+    }
+    Some(Zones {
+        source,
+        name: canonical,
+        all,
+    })
+}
+
+/// What the recipient's number tells.
+struct Dialled {
+    jurisdiction: Option<Jurisdiction>,
+    zones: Option<Zones>,
+}
+
 /// Finds whose law and which clocks hold for `message`.
+///
+/// Zone: the message's own if it is a known IANA name, else those of the recipient's number, else
+/// the house's. Law: the message's own, else that of the number's region, else the house's. A
+/// number that is valid in no plan still has its country's clocks; a recipient that is no number
+/// (e-mail address, push token) takes the house's.
+///
+/// ```
+/// use jiff::tz::TimeZone;
+/// use nightgate_core::{House, Jurisdiction, Message, ZoneSource, locate};
+///
+/// let message: Message = serde_json::from_value(serde_json::json!({
+///     "id": "m-1", "recipient": "+61491570156", "channel": "sms", "purpose": "advertising",
+///     "priority": 5, "content_type": "text/plain", "attributes": {}, "body": [],
+/// }))?;
+/// let (jurisdiction, zone) = (Jurisdiction::new("KR")?, TimeZone::get("Asia/Seoul")?);
+/// let house = House { jurisdiction, zone };
+/// let place = locate(&message, &house);
+/// assert_eq!(place.jurisdiction.as_str(), "AU");
+/// assert_eq!(place.zones.source, ZoneSource::Number);
+/// assert!(place.zones.all.len() > 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn locate(message: &Message, house: &House) -> Place {
-    let _ = (message, house);
-    unimplemented!()
+    let named = message
+        .zone
+        .as_deref()
+        .and_then(|zone| Zones::named(zone, ZoneSource::Message));
+    let (jurisdiction, zones) = match (message.jurisdiction, named) {
+        (Some(jurisdiction), Some(zones)) => {
+            return Place {
+                jurisdiction,
+                zones,
+            };
+        }
+        told => told,
+    };
+    let number = dialled(message.recipient.expose(), house.jurisdiction);
+    Place {
+        jurisdiction: jurisdiction
+            .or(number.jurisdiction)
+            .unwrap_or(house.jurisdiction),
+        zones: zones
+            .or(number.zones)
+            .unwrap_or_else(|| Zones::of_house(&house.zone)),
+    }
+}
+
+fn dialled(text: &str, home: Jurisdiction) -> Dialled {
+    if let Some(quick) = one_clock(text, home) {
+        return quick;
+    }
+    let Some(number) = recipient::dialled(text, home.as_str()) else {
+        return Dialled {
+            jurisdiction: None,
+            zones: None,
+        };
+    };
+    let region = number
+        .region()
+        .or_else(|| number.assess().regions().first().copied());
+    Dialled {
+        jurisdiction: region.and_then(|region| Jurisdiction::new(region.as_str()).ok()),
+        zones: Zones::of_number(&number),
+    }
+}
+
+/// The common case without the numbering plans: a number of a country with one clock.
+fn one_clock(text: &str, home: Jurisdiction) -> Option<Dialled> {
+    let (_, region, zone) = if let Some(digits) = text.strip_prefix('+') {
+        // Shorter or longer ones are for the plans to judge, as is anything with separators.
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let whole = plain && (9..=14).contains(&digits.len());
+        ONE_CLOCK
+            .iter()
+            .find(|(code, ..)| whole && digits.starts_with(code))?
+    } else {
+        recipient::korean_mobile(text, home.as_str())?;
+        &ONE_CLOCK[0]
+    };
+    Some(Dialled {
+        jurisdiction: Jurisdiction::new(region).ok(),
+        zones: Zones::named(zone, ZoneSource::Number),
+    })
 }
