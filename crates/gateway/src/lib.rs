@@ -16,3 +16,4 @@ pub mod receipt;
 pub mod release;
 pub mod secret;
 pub mod sink;
+mod sqlite;
