@@ -1,1 +1,7 @@
-fn main() {}
+//! The `nightgate` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightgate::cli::main()
+}
