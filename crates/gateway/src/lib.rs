@@ -3,7 +3,6 @@
 //! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`. See docs/ARCHITECTURE.md.
 
 pub mod alert;
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod consent;
