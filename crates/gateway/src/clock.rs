@@ -32,15 +32,23 @@ pub struct SystemClock {
 }
 
 impl Default for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that reads clocks"
+    )]
     fn default() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that reads clocks"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -49,7 +57,10 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that sleeps")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that sleeps"
+    )]
     async fn sleep_until(&self, at: Timestamp) {
         let ahead = at.duration_since(self.now());
         let ahead = Duration::try_from(ahead).unwrap_or(Duration::ZERO);
@@ -74,14 +85,23 @@ impl ManualClock {
     /// A clock that shows `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { hands: Mutex::new(Hands { now, monotonic: Duration::ZERO }), moved: Notify::new() }
+        Self {
+            hands: Mutex::new(Hands {
+                now,
+                monotonic: Duration::ZERO,
+            }),
+            moved: Notify::new(),
+        }
     }
 
     /// Time passes: wall and monotonic time move together.
     pub fn advance(&self, by: Duration) {
         self.turn(|hands| {
             let by_signed = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-            hands.now = hands.now.saturating_add(by_signed).unwrap_or(Timestamp::MAX);
+            hands.now = hands
+                .now
+                .saturating_add(by_signed)
+                .unwrap_or(Timestamp::MAX);
             hands.monotonic += by;
         });
     }
@@ -106,11 +126,17 @@ impl ManualClock {
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.hands.lock().unwrap_or_else(PoisonError::into_inner).now
+        self.hands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .now
     }
 
     fn monotonic(&self) -> Duration {
-        self.hands.lock().unwrap_or_else(PoisonError::into_inner).monotonic
+        self.hands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .monotonic
     }
 
     async fn sleep_until(&self, at: Timestamp) {
@@ -132,7 +158,10 @@ impl ClockWatch {
     /// A watch that lets steps up to `tolerance` pass.
     #[must_use]
     pub fn new(tolerance: SignedDuration) -> Self {
-        Self { tolerance, last: None }
+        Self {
+            tolerance,
+            last: None,
+        }
     }
 
     /// Reads `clock`; `Some(step)` if the wall clock was set forward (or back, negative) by more
@@ -161,7 +190,11 @@ mod tests {
         let mut watch = ClockWatch::new(SignedDuration::from_secs(60));
         assert_eq!(watch.observe(&clock), None);
         clock.advance(Duration::from_secs(8 * 3600));
-        assert_eq!(watch.observe(&clock), None, "a stopped process sees time pass, not a jump");
+        assert_eq!(
+            watch.observe(&clock),
+            None,
+            "a stopped process sees time pass, not a jump"
+        );
         clock.step_to(at("2026-11-22T22:00:00Z"));
         assert_eq!(watch.observe(&clock), Some(SignedDuration::from_hours(3)));
         clock.step_to(at("2026-11-22T19:00:00Z"));

@@ -36,7 +36,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind` in `part` while doing `op`.
     pub fn new(kind: Kind, part: &'static str, op: impl Into<String>) -> Self {
-        Self { kind, part, op: op.into(), source: None }
+        Self {
+            kind,
+            part,
+            op: op.into(),
+            source: None,
+        }
     }
 
     /// The same, with what lay underneath.
@@ -66,6 +71,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }

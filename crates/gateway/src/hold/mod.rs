@@ -331,11 +331,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - counts are exact after every call above and below (`exact_depth`)
-    async fn shelves(
-        &self,
-        lane: Option<&Lane>,
-        due_by: Option<Timestamp>,
-    ) -> Result<Vec<Shelf>>;
+    async fn shelves(&self, lane: Option<&Lane>, due_by: Option<Timestamp>) -> Result<Vec<Shelf>>;
 
     /// What is known of each id, in order; `None` where nothing is.
     async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>>;
@@ -355,8 +351,13 @@ pub trait HoldStore: Send + Sync {
 
     /// Moves every held message of `lane` and `class` that is due at or before `now` to `to`,
     /// without rewriting the messages (`redate`); says how many.
-    async fn redate(&self, lane: &Lane, class: &Class, now: Timestamp, to: Timestamp)
-    -> Result<u64>;
+    async fn redate(
+        &self,
+        lane: &Lane,
+        class: &Class,
+        now: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64>;
 
     /// Sets or lifts a stop: of one lane, or (`None`) of everything. Durable.
     async fn pause(&self, lane: Option<&Lane>, paused: bool, now: Timestamp) -> Result<()>;

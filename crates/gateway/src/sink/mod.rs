@@ -27,7 +27,12 @@ impl Outbound {
         lease_until: Timestamp,
     ) -> Option<Self> {
         let leave_by = permit.not_after().min(lease_until);
-        (permit.message() == &message.id).then_some(Self { permit, message, attempt, leave_by })
+        (permit.message() == &message.id).then_some(Self {
+            permit,
+            message,
+            attempt,
+            leave_by,
+        })
     }
 
     /// The leave to go.
