@@ -95,6 +95,20 @@ pub enum Outcome {
     TooLate,
 }
 
+impl Outcome {
+    /// Its one name, in metrics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Retry { .. } => "retry",
+            Self::Rejected { .. } => "rejected",
+            Self::Unknown { .. } => "unknown",
+            Self::TooLate => "too_late",
+        }
+    }
+}
+
 /// A way out.
 #[async_trait]
 pub trait Sink: Send + Sync {
