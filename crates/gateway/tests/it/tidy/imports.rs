@@ -60,7 +60,7 @@ fn code(text: &str) -> String {
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         let opens_module = |next: &&str| next.contains("mod ") && next.ends_with('{');
-        if line == "#[cfg(test)]" && lines.peek().is_some_and(|next| opens_module(next)) {
+        if line == "#[cfg(test)]" && lines.peek().is_some_and(opens_module) {
             let _ = lines.by_ref().find(|line| *line == "}");
         } else if !line.trim_start().starts_with("//") {
             kept.push_str(line);
