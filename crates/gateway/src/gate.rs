@@ -76,6 +76,20 @@ pub enum Status {
     Invalid,
 }
 
+impl Status {
+    /// Its one name, in JSON and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Held => "held",
+            Self::Refused => "refused",
+            Self::Duplicate => "duplicate",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// The gate's answer to one message.
 #[derive(Clone, Debug)]
 pub struct Accepted {
@@ -130,7 +144,8 @@ impl Gate {
     /// When the hold or the receipt log cannot be written: nothing was promised, send the same
     /// messages again; their ids make that safe.
     pub async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>> {
-        let now = self.parts.clock.now();
+        let (now, began) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        let purposes: Vec<Purpose> = messages.iter().map(|message| message.purpose).collect();
         let mut answers = Vec::with_capacity(messages.len());
         let entering = self.validate(messages, &mut answers);
         let decided = {
@@ -152,9 +167,10 @@ impl Gate {
             self.parts.alerts.raise(alert);
         }
         outcome?;
-        for answer in &answers {
-            self.parts.metrics.accepted(answer.status);
+        for (answer, purpose) in answers.iter().zip(purposes) {
+            self.parts.metrics.messages(answer.status.as_str(), purpose, 1);
         }
+        self.parts.metrics.accept_took(self.parts.clock.monotonic().saturating_sub(began));
         if answers
             .iter()
             .any(|answer| answer.status == Status::Accepted)
@@ -298,7 +314,7 @@ impl Gate {
         if receipts.is_empty() {
             return Ok(());
         }
-        self.parts.metrics.receipts_filed(receipts.len());
+        self.parts.metrics.receipts(receipts.len() as u64);
         self.parts.receipts.append(receipts).await
     }
 }

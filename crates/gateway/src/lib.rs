@@ -4,13 +4,16 @@
 
 pub mod alert;
 pub mod clock;
+pub mod config;
 pub mod consent;
 pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod lane;
 pub mod metrics;
 pub mod receipt;
 pub mod release;
 pub mod secret;
 pub mod sink;
+mod sqlite;

@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod log;
 pub mod slack;
+pub mod text;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -28,6 +29,22 @@ pub enum AlertKind {
     StorePoisoned,
     /// A part the road needs cannot be reached (consent book, receipt log, hold).
     PartUnavailable,
+}
+
+impl AlertKind {
+    /// The one name used in JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NothingMoved => "nothing_moved",
+            Self::LaneFailing => "lane_failing",
+            Self::Buried => "buried",
+            Self::WillNotDrain => "will_not_drain",
+            Self::ClockJumped => "clock_jumped",
+            Self::StorePoisoned => "store_poisoned",
+            Self::PartUnavailable => "part_unavailable",
+        }
+    }
 }
 
 /// One alarm. Texts hold no personal data.

@@ -6,6 +6,7 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use nightgate_core::consent::Grant;
 use nightgate_core::{Basis, Consent, RecipientKey, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,27 @@ pub struct ConsentEvent {
     pub source: String,
 }
 
+impl ConsentEvent {
+    /// Adds this event to what is known of its recipient. The one place where history becomes
+    /// state; the order of events means nothing.
+    pub fn fold_into(&self, consent: &mut Consent) {
+        match self.act {
+            Act::Grant(basis) => consent.grant(self.scope, Grant { at: self.at, basis }),
+            Act::Withdraw => consent.withdraw(self.scope, self.at),
+        }
+    }
+
+    /// Order in a history: oldest first. Equal for the same event, wherever it was recorded from.
+    pub(crate) fn order(&self) -> (Timestamp, Scope, u8, Option<Timestamp>) {
+        let (act, ends) = match self.act {
+            Act::Grant(Basis::Explicit) => (0, None),
+            Act::Grant(Basis::TransactionException { ends }) => (1, Some(ends)),
+            Act::Withdraw => (2, None),
+        };
+        (self.at, self.scope, act, ends)
+    }
+}
+
 /// Where consents live.
 #[async_trait]
 pub trait ConsentBook: Send + Sync {
@@ -52,3 +74,6 @@ pub trait ConsentBook: Send + Sync {
     /// How many recipients the book knows.
     async fn count(&self) -> Result<u64>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,260 @@
-//! To come.
+//! The consent book on disk: `consent.db`, for one machine and any number of processes on it.
+//!
+//! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are only
+//! ever added, and `consent`, one row a recipient with what the history folds to. Both change in the
+//! same transaction, so the state can always be proved from the history.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use nightgate_core::consent::Grant;
+use nightgate_core::{Basis, Consent, Fact, RecipientKey, Scope};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Act, ConsentBook, ConsentEvent};
+use crate::error::Result;
+use crate::sqlite::{Instant, Readers, Schema, Work, Writer, corrupt, open};
+
+const PART: &str = "consent";
+
+/// Instants are `ANY`: see [`Instant`]. `act`: 0 explicit grant, 1 transaction exception, 2
+/// withdrawal; `ends` is 0 unless `act` is 1, because a key column holds no NULL. A fact of
+/// `consent` that has neither grant nor withdrawal is unknown; a grant without `ends` is explicit.
+const CREATE: &str = "
+CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE consent_event (
+    key TEXT NOT NULL, scope INTEGER NOT NULL, at ANY NOT NULL, act INTEGER NOT NULL,
+    ends ANY NOT NULL, source INTEGER NOT NULL,
+    PRIMARY KEY (key, scope, at, act, ends)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER consent_event_stays BEFORE DELETE ON consent_event
+BEGIN SELECT raise(ABORT, 'the history of consents is append-only'); END;
+CREATE TRIGGER consent_event_stands BEFORE UPDATE ON consent_event
+BEGIN SELECT raise(ABORT, 'the history of consents is append-only'); END;
+CREATE TABLE consent (
+    key TEXT PRIMARY KEY NOT NULL,
+    general_at ANY, general_ends ANY, general_withdrawn_at ANY,
+    night_at ANY, night_ends ANY, night_withdrawn_at ANY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tally (id INTEGER PRIMARY KEY CHECK (id = 1), recipients INTEGER NOT NULL) STRICT;
+INSERT INTO tally VALUES (1, 0);
+";
+
+const SCHEMA: Schema =
+    Schema { part: PART, application: 0x4e47_4331, version: 1, create: CREATE };
+
+const LOOK_UP: &str = "SELECT general_at, general_ends, general_withdrawn_at, \
+    night_at, night_ends, night_withdrawn_at FROM consent WHERE key = ?1";
+const KEEP: &str = "INSERT INTO consent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+    ON CONFLICT (key) DO UPDATE SET general_at = ?2, general_ends = ?3, \
+    general_withdrawn_at = ?4, night_at = ?5, night_ends = ?6, night_withdrawn_at = ?7";
+const ADD: &str = "INSERT OR IGNORE INTO consent_event VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const HISTORY: &str = "SELECT e.scope, e.at, e.act, e.ends, s.name \
+    FROM consent_event e JOIN source s ON s.id = e.source WHERE e.key = ?1";
+
+/// The book.
+pub struct SqliteBook {
+    readers: Readers,
+    writer: Writer<ConsentEvent>,
+}
+
+impl SqliteBook {
+    /// Opens the book at `path` (`…/consent.db`), creating it (0600) and its directory (0700) if
+    /// they are missing. Blocks; call it before the runtime is busy.
+    ///
+    /// # Errors
+    /// `Invalid` when the file is not a consent book or was written by a newer version,
+    /// `Unavailable` when it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let conn = open(path, &SCHEMA)?;
+        let writer = Writer::start(PART, "record consents", conn, Clerk::default())?;
+        Ok(Self { readers: Readers::new(PART, path), writer })
+    }
+
+    /// Whether the book can still be written.
+    ///
+    /// # Errors
+    /// `Poisoned` once a write was lost underneath.
+    pub fn check(&self) -> Result<()> {
+        self.writer.check()
+    }
+}
+
+#[async_trait]
+impl ConsentBook for SqliteBook {
+    async fn look_up(&self, keys: &[RecipientKey]) -> Result<Vec<Consent>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = keys.to_vec();
+        let read = move |conn: &Connection| {
+            let mut statement = conn.prepare_cached(LOOK_UP)?;
+            let mut look_up = |key: &RecipientKey| {
+                let known = statement.query_row([key.expose()], consent).optional()?;
+                Ok(known.unwrap_or_default())
+            };
+            keys.iter().map(&mut look_up).collect()
+        };
+        self.readers.read("look up consents", read).await
+    }
+
+    async fn record(&self, events: Vec<ConsentEvent>) -> Result<u64> {
+        self.writer.write(events).await
+    }
+
+    async fn history(&self, key: &RecipientKey) -> Result<Vec<ConsentEvent>> {
+        let key = key.clone();
+        let read = move |conn: &Connection| {
+            let mut statement = conn.prepare_cached(HISTORY)?;
+            let events = statement.query_and_then([key.expose()], |row| event(&key, row))?;
+            let mut events: Vec<_> = events.collect::<rusqlite::Result<_>>()?;
+            // Here and not in SQL: instants outside the integer range do not compare there.
+            events.sort_by_key(ConsentEvent::order);
+            Ok(events)
+        };
+        self.readers.read("read a consent history", read).await
+    }
+
+    async fn count(&self) -> Result<u64> {
+        let read = |conn: &Connection| {
+            let mut statement = conn.prepare_cached("SELECT recipients FROM tally")?;
+            let count: i64 = statement.query_row([], |row| row.get(0))?;
+            u64::try_from(count).map_err(|_| corrupt("the tally of recipients"))
+        };
+        self.readers.read("count recipients", read).await
+    }
+}
+
+/// Writes events and keeps the state in step.
+#[derive(Default)]
+struct Clerk {
+    /// Ids of sources; few, since a source is a file name or a door.
+    sources: HashMap<String, i64>,
+}
+
+/// Sources remembered; beyond this the memory is emptied, so that a caller who invents one a record
+/// costs time and not memory.
+const SOURCES_MAX: usize = 1024;
+
+impl Work for Clerk {
+    type Row = ConsentEvent;
+
+    fn apply(&mut self, conn: &Connection, events: Vec<ConsentEvent>) -> rusqlite::Result<u64> {
+        let mut add = conn.prepare_cached(ADD)?;
+        let mut look_up = conn.prepare_cached(LOOK_UP)?;
+        let mut changed: HashMap<&RecipientKey, Consent> = HashMap::new();
+        let (mut new, mut unheard) = (0, 0_i64);
+        for event in &events {
+            let source = self.source(conn, &event.source)?;
+            let (at, scope, act, ends) = event.order();
+            let (key, at, ends) = (event.key.expose(), Instant(at), ends.map(Instant));
+            let scope = scope_code(scope);
+            let added = match ends {
+                Some(ends) => add.execute(params![key, scope, at, act, ends, source])?,
+                None => add.execute(params![key, scope, at, act, 0, source])?,
+            };
+            if added == 0 {
+                continue;
+            }
+            new += 1;
+            if !changed.contains_key(&event.key) {
+                let known = look_up.query_row([key], consent).optional()?;
+                unheard += i64::from(known.is_none());
+                changed.insert(&event.key, known.unwrap_or_default());
+            }
+            if let Some(consent) = changed.get_mut(&event.key) {
+                event.fold_into(consent);
+            }
+        }
+        let mut keep = conn.prepare_cached(KEEP)?;
+        for (key, consent) in changed {
+            let (general_at, general_ends, general_withdrawn) = columns(consent.general);
+            let (night_at, night_ends, night_withdrawn) = columns(consent.night);
+            keep.execute(params![
+                key.expose(),
+                general_at,
+                general_ends,
+                general_withdrawn,
+                night_at,
+                night_ends,
+                night_withdrawn
+            ])?;
+        }
+        if unheard > 0 {
+            conn.prepare_cached("UPDATE tally SET recipients = recipients + ?1")?
+                .execute([unheard])?;
+        }
+        Ok(new)
+    }
+
+    fn forget(&mut self) {
+        self.sources.clear();
+    }
+}
+
+impl Clerk {
+    fn source(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.sources.get(name) {
+            return Ok(*id);
+        }
+        conn.prepare_cached("INSERT OR IGNORE INTO source (name) VALUES (?1)")?.execute([name])?;
+        let id = conn
+            .prepare_cached("SELECT id FROM source WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))?;
+        if self.sources.len() >= SOURCES_MAX {
+            self.sources.clear();
+        }
+        self.sources.insert(name.to_owned(), id);
+        Ok(id)
+    }
+}
+
+type Columns = (Option<Instant>, Option<Instant>, Option<Instant>);
+
+fn columns(fact: Option<Fact>) -> Columns {
+    let Some(Fact { granted, withdrawn_at }) = fact else { return (None, None, None) };
+    let ends = match granted.map(|grant| grant.basis) {
+        Some(Basis::TransactionException { ends }) => Some(Instant(ends)),
+        Some(Basis::Explicit) | None => None,
+    };
+    (granted.map(|grant| Instant(grant.at)), ends, withdrawn_at.map(Instant))
+}
+
+fn consent(row: &Row<'_>) -> rusqlite::Result<Consent> {
+    let fact = |first: usize| -> rusqlite::Result<Option<Fact>> {
+        let at: Option<Instant> = row.get(first)?;
+        let ends: Option<Instant> = row.get(first + 1)?;
+        let withdrawn_at: Option<Instant> = row.get(first + 2)?;
+        let withdrawn_at = withdrawn_at.map(|at| at.0);
+        let basis = ends.map_or(Basis::Explicit, |ends| Basis::TransactionException { ends: ends.0 });
+        let granted = at.map(|at| Grant { at: at.0, basis });
+        let known = granted.is_some() || withdrawn_at.is_some();
+        Ok(known.then_some(Fact { granted, withdrawn_at }))
+    };
+    Ok(Consent { general: fact(0)?, night: fact(3)? })
+}
+
+fn event(key: &RecipientKey, row: &Row<'_>) -> rusqlite::Result<ConsentEvent> {
+    let scope = match row.get::<_, u8>(0)? {
+        0 => Scope::General,
+        1 => Scope::Night,
+        _ => return Err(corrupt("consent_event.scope")),
+    };
+    let at: Instant = row.get(1)?;
+    let act = match row.get::<_, u8>(2)? {
+        0 => Act::Grant(Basis::Explicit),
+        1 => Act::Grant(Basis::TransactionException { ends: row.get::<_, Instant>(3)?.0 }),
+        2 => Act::Withdraw,
+        _ => return Err(corrupt("consent_event.act")),
+    };
+    Ok(ConsentEvent { key: key.clone(), scope, act, at: at.0, source: row.get(4)? })
+}
+
+const fn scope_code(scope: Scope) -> u8 {
+    match scope {
+        Scope::General => 0,
+        Scope::Night => 1,
+    }
+}

@@ -6,7 +6,6 @@ pub mod memory;
 pub mod open;
 pub mod sqlite;
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,39 +14,10 @@ use nightgate_core::{Class, Message, MessageId, Purpose, RecipientKey};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+pub use crate::lane::Lane;
 
 /// How long an id is remembered after its message is done, unless configured: a producer's retries.
 pub const HORIZON_DEFAULT: SignedDuration = SignedDuration::from_hours(72);
-
-/// The unit of order, rate and pause: one sink with its credentials.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Lane(Arc<str>);
-
-impl Lane {
-    /// A lane by its configured name.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// The configured name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lane({})", self.0)
-    }
-}
 
 /// A message as the hold keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use nightgate_core::{Channel, Message, MessageId, Purpose, Reason, RecipientKey}
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::hold::Lane;
+use crate::lane::Lane;
 
 /// What a receipt records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -160,7 +160,6 @@ impl LaneReleaser {
             self.parts.alerts.raise(alert);
         }
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
-            self.parts.metrics.decided(&decided.decision);
             let loan = Loan::of(&leased);
             match decided.decision {
                 Decision::Send(permit) => self.permit(leased, loan, permit, now, batch),
@@ -233,7 +232,7 @@ impl LaneReleaser {
             return Ok(());
         }
         let receipts = std::mem::take(&mut batch.receipts);
-        self.parts.metrics.receipts_filed(receipts.len());
+        self.parts.metrics.receipts(receipts.len() as u64);
         let filed = self.parts.receipts.append(receipts).await;
         if let Err(fault) = &filed {
             let now = self.parts.clock.now();
@@ -278,7 +277,7 @@ impl LaneReleaser {
         let (many, began) = (chunk.len(), self.parts.clock.monotonic());
         let mut outcomes = self.sink.deliver(chunk).await;
         let took = self.parts.clock.monotonic().saturating_sub(began);
-        self.parts.metrics.delivery_took(&self.options.lane, took);
+        self.parts.metrics.deliver_took(&self.options.lane, took);
         if outcomes.len() != many {
             // A sink that miscounts has told us nothing about any single message.
             let why = format!(
@@ -293,7 +292,7 @@ impl LaneReleaser {
     /// One outcome: receipt, settlement, tally.
     fn conclude(&self, loan: &Loan, outcome: Outcome, batch: &mut Batch) {
         let now = self.parts.clock.now();
-        self.parts.metrics.outcome(&self.options.lane, &outcome);
+        self.parts.metrics.outcomes(&self.options.lane, outcome.name(), 1);
         match outcome {
             Outcome::Delivered { reference } => {
                 batch.file(Event::Delivered, loan, now, reference);

@@ -245,7 +245,7 @@ impl LaneReleaser {
             status.frozen = frost != Frost::None;
             status.resting_until = resting_until;
         }
-        self.parts.metrics.paused(lane, paused);
+        self.parts.metrics.lane_paused(lane, paused);
         Ok(if paused || frost != Frost::None {
             Some(look_again)
         } else {
@@ -343,12 +343,13 @@ impl LaneReleaser {
             if monotonic.saturating_sub(since) >= self.options.nothing_moved_after {
                 self.parts
                     .alerts
-                    .raise(text::nothing_moved(lane, waiting, at, now));
+                    .raise(text::nothing_moved(lane.as_str(), waiting, at, now));
             }
         }
         let rate = state.rate.per_second();
         let drained = drained_at(waiting, rate, now);
-        self.parts.metrics.lane(lane, waiting, rate);
+        self.parts.metrics.lane_rate(lane, rate);
+        self.parts.metrics.lane_drain(lane, drained.map(|at| at.duration_since(now)));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.due = waiting;
         status.rate = rate;
@@ -386,13 +387,13 @@ impl LaneReleaser {
             monotonic + Duration::try_from(wait).unwrap_or(Duration::MAX)
         });
         if state.failures >= self.options.failing_after {
-            let alert = text::lane_failing(lane, state.failures, &handed.why, now);
+            let alert = text::lane_failing(lane.as_str(), state.failures.into(), &handed.why, now);
             self.parts.alerts.raise(alert);
         }
         if tick.buried > 0 {
             self.parts
                 .alerts
-                .raise(text::buried(lane, tick.buried, now));
+                .raise(text::buried(lane.as_str(), tick.buried, now));
         }
         self.warn_if_late(state, tick.remaining, now);
     }
@@ -405,7 +406,7 @@ impl LaneReleaser {
             return;
         }
         if drained_at(remaining, rate, now).is_none_or(|drained| drained > closes) {
-            let alert = text::will_not_drain(&self.options.lane, remaining, rate, closes, now);
+            let alert = text::will_not_drain(self.options.lane.as_str(), remaining, rate, closes, now);
             self.parts.alerts.raise(alert);
         }
     }

@@ -1,7 +1,10 @@
 //! The port through which messages leave. No permit, no send: a sink takes only [`Outbound`].
 
 pub mod log;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod webhook;
+mod wire;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -90,6 +93,20 @@ pub enum Outcome {
     },
     /// Not handed over, because permit or loan ended first.
     TooLate,
+}
+
+impl Outcome {
+    /// Its one name, in metrics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Retry { .. } => "retry",
+            Self::Rejected { .. } => "rejected",
+            Self::Unknown { .. } => "unknown",
+            Self::TooLate => "too_late",
+        }
+    }
 }
 
 /// A way out.

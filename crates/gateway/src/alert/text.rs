@@ -1,0 +1,184 @@
+//! Ready-made alarms: what is wrong and what a person can do, in English and in Korean.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::alert::{Alert, AlertKind};
+
+fn alert(
+    kind: AlertKind,
+    subject: &str,
+    at: Timestamp,
+    texts: (String, String),
+    figures: &[(&str, String)],
+) -> Alert {
+    let (english, korean) = texts;
+    let figures = figures.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    Alert { kind, subject: subject.to_owned(), at, english, korean, figures }
+}
+
+/// A window opened at `since`, `due_count` messages are due on `lane`, and none has left.
+#[must_use]
+pub fn nothing_moved(lane: &str, due_count: u64, since: Timestamp, at: Timestamp) -> Alert {
+    let english = format!(
+        "Lane {lane}: {due_count} messages have been due since {since} and none has left. See \
+         whether it is paused with `nightgate lanes`, then what is missing with `nightgate doctor`."
+    );
+    let korean = format!(
+        "{lane} 레인: {since}부터 발송할 메시지 {due_count}건이 있으나 한 건도 나가지 않았습니다. \
+         `nightgate lanes`로 일시 정지 여부를, `nightgate doctor`로 원인을 확인하세요."
+    );
+    let figures = [("due", due_count.to_string()), ("since", since.to_string())];
+    alert(AlertKind::NothingMoved, lane, at, (english, korean), &figures)
+}
+
+/// Hand-overs on `lane` failed `failures` times in a row; `why` is the last reason and holds no
+/// personal data.
+#[must_use]
+pub fn lane_failing(lane: &str, failures: u64, why: &str, at: Timestamp) -> Alert {
+    let english = format!(
+        "Lane {lane} has failed {failures} times in a row: {why}. Messages stay held. See it with \
+         `nightgate lanes`, test the sink with `nightgate doctor`."
+    );
+    let korean = format!(
+        "{lane} 레인의 발송이 연속 {failures}회 실패했습니다: {why}. 메시지는 그대로 보관됩니다. \
+         `nightgate lanes`로 상태를, `nightgate doctor`로 발송처를 확인하세요."
+    );
+    let figures = [("failures", failures.to_string()), ("why", why.to_owned())];
+    alert(AlertKind::LaneFailing, lane, at, (english, korean), &figures)
+}
+
+/// `count` messages of `lane` were buried.
+#[must_use]
+pub fn buried(lane: &str, count: u64, at: Timestamp) -> Alert {
+    let english = format!(
+        "Lane {lane}: {count} messages were buried and wait for a person. Read why with `nightgate \
+         hold ls`, look at what became of one with `nightgate receipts`, bring them back with \
+         `nightgate hold kick`."
+    );
+    let korean = format!(
+        "{lane} 레인: 메시지 {count}건이 격리되어 사람의 확인을 기다립니다. 사유는 `nightgate hold \
+         ls`, 개별 이력은 `nightgate receipts`로 확인하고, 다시 보내려면 `nightgate hold kick`을 \
+         실행하세요."
+    );
+    alert(AlertKind::Buried, lane, at, (english, korean), &[("messages", count.to_string())])
+}
+
+/// At `rate` messages a second, `remaining` messages of `lane` will not have left when the window
+/// `closes`.
+#[must_use]
+pub fn will_not_drain(
+    lane: &str,
+    remaining: u64,
+    rate: f64,
+    closes: Timestamp,
+    at: Timestamp,
+) -> Alert {
+    let english = format!(
+        "Lane {lane}: {remaining} messages remain, and at {rate:.1} a second they will not all leave \
+         before the window closes at {closes}; the rest waits for the next opening. See the rate \
+         with `nightgate lanes`, what is left with `nightgate hold ls`."
+    );
+    let korean = format!(
+        "{lane} 레인: 남은 메시지가 {remaining}건이며, 초당 {rate:.1}건의 속도로는 {closes} 마감 \
+         전에 모두 나갈 수 없습니다. 나머지는 다음 발송 시간까지 보관됩니다. `nightgate lanes`로 \
+         속도를, `nightgate hold ls`로 남은 메시지를 확인하세요."
+    );
+    let figures = [
+        ("remaining", remaining.to_string()),
+        ("rate_per_second", format!("{rate:.1}")),
+        ("closes", closes.to_string()),
+    ];
+    alert(AlertKind::WillNotDrain, lane, at, (english, korean), &figures)
+}
+
+/// The wall clock was set by `step` (negative: back); release is frozen until `frozen_until`.
+#[must_use]
+pub fn clock_jumped(step: SignedDuration, frozen_until: Timestamp, at: Timestamp) -> Alert {
+    let seconds = step.as_secs();
+    let english = format!(
+        "The wall clock was set by {seconds} seconds. Nothing leaves until {frozen_until}. Check \
+         the machine's time service, then `nightgate doctor`."
+    );
+    let korean = format!(
+        "시스템 시각이 {seconds}초만큼 변경되었습니다. {frozen_until}까지 아무것도 발송하지 \
+         않습니다. 서버의 시간 동기화를 점검한 뒤 `nightgate doctor`를 실행하세요."
+    );
+    let figures =
+        [("step_seconds", seconds.to_string()), ("frozen_until", frozen_until.to_string())];
+    alert(AlertKind::ClockJumped, "clock", at, (english, korean), &figures)
+}
+
+/// The store of `part` lost a write: nothing is accepted until a restart.
+#[must_use]
+pub fn store_poisoned(part: &str, at: Timestamp) -> Alert {
+    let english = format!(
+        "The store of `{part}` lost a write; nothing is accepted or sent until a restart. Check the \
+         disk (space, errors), restart, then run `nightgate doctor` and compare `nightgate \
+         receipts`."
+    );
+    let korean = format!(
+        "`{part}` 저장소의 쓰기가 유실되어 재시작 전까지 접수와 발송을 멈춥니다. 디스크 용량과 \
+         오류를 점검하고 재시작한 뒤 `nightgate doctor`와 `nightgate receipts`로 확인하세요."
+    );
+    alert(AlertKind::StorePoisoned, part, at, (english, korean), &[])
+}
+
+/// The part named `part` (`consent`, `receipt`, `hold`) cannot be reached; `why` holds no personal
+/// data.
+#[must_use]
+pub fn part_unavailable(part: &str, why: &str, at: Timestamp) -> Alert {
+    let english = format!(
+        "The part `{part}` cannot be reached: {why}. Messages that need it are held, not lost. Find \
+         out more with `nightgate doctor`."
+    );
+    let korean = format!(
+        "`{part}`에 연결할 수 없습니다: {why}. 이 구성 요소가 필요한 메시지는 유실되지 않고 \
+         보관됩니다. `nightgate doctor`로 원인을 확인하세요."
+    );
+    alert(AlertKind::PartUnavailable, part, at, (english, korean), &[("why", why.to_owned())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_alarm() -> Vec<Alert> {
+        let at: Timestamp = "2026-11-22T23:10:00Z".parse().unwrap();
+        let closes: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        vec![
+            nothing_moved("ads", 120, at, at),
+            lane_failing("ads", 7, "HTTP 401", at),
+            buried("ads", 3, at),
+            will_not_drain("ads", 90_000, 1.25, closes, at),
+            clock_jumped(SignedDuration::from_hours(-3), closes, at),
+            store_poisoned("hold", at),
+            part_unavailable("consent", "connection refused", at),
+        ]
+    }
+
+    #[test]
+    fn every_alarm_says_in_both_languages_which_command_helps() {
+        let mut kinds = Vec::new();
+        for alert in every_alarm() {
+            for text in [&alert.english, &alert.korean] {
+                assert!(text.contains("`nightgate "), "{text}");
+                assert!(!text.contains("  "), "a line break left spaces: {text}");
+                assert!(alert.kind == AlertKind::ClockJumped || text.contains(&alert.subject));
+            }
+            assert!(alert.korean.contains("니다"), "{}", alert.korean);
+            assert!(alert.english.is_ascii(), "{}", alert.english);
+            assert!(!kinds.contains(&alert.kind));
+            kinds.push(alert.kind);
+        }
+    }
+
+    #[test]
+    fn every_figure_stands_in_both_sentences() {
+        for alert in every_alarm() {
+            for (name, value) in &alert.figures {
+                assert!(alert.english.contains(value), "{name} of {:?}", alert.kind);
+                assert!(alert.korean.contains(value), "{name} of {:?}", alert.kind);
+            }
+        }
+    }
+}
