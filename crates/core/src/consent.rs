@@ -128,8 +128,9 @@ impl Validity {
     #[must_use]
     pub fn end(&self, granted: Timestamp) -> Timestamp {
         let given = self.zone.to_datetime(granted).date();
-        given
-            .checked_add(Span::new().try_years(self.years).unwrap_or_default())
+        Span::new()
+            .try_years(self.years)
+            .and_then(|years| given.checked_add(years))
             .ok()
             .and_then(|day| closing(&self.zone, day.at(0, 0, 0, 0)))
             .unwrap_or(Timestamp::MAX)

@@ -231,14 +231,12 @@ impl OpenHours {
             closed_since: Timestamp::MIN,
             run: None,
         };
-        sweep.closed_since = sweep
-            .opening((LOOK_BACK_DAYS - 1) * DAY)
-            .unwrap_or(at)
-            .min(at);
-        let days = LOOK_BACK_DAYS + HORIZON_DAYS;
+        sweep.closed_since = sweep.opening((LOOK_BACK_DAYS - 1) * DAY).min(at);
+        let mut days = LOOK_BACK_DAYS + HORIZON_DAYS;
         let mut pending: Option<Interval> = None;
         for day in 0..days {
             let Ok(date) = base.checked_add(Span::new().days(day)) else {
+                days = day;
                 break;
             };
             for interval in self.starting(date) {
@@ -270,6 +268,7 @@ struct Sweep<'a> {
     /// The civil day that counts as day 0.
     base: Date,
     at: Timestamp,
+    /// No earlier than the first instant that no unread day can reach.
     closed_since: Timestamp,
     /// The run of instants read last; the next may continue it where a gap swallowed the pause.
     run: Option<(Timestamp, Timestamp)>,
@@ -289,19 +288,23 @@ impl Sweep<'_> {
         Some(date.at(hour, minute, 0, 0))
     }
 
-    fn opening(&self, minutes: i64) -> Option<Timestamp> {
-        opening(self.zone, self.civil(minutes)?)
+    fn opening(&self, minutes: i64) -> Timestamp {
+        let civil = self.civil(minutes);
+        civil
+            .and_then(|at| opening(self.zone, at))
+            .unwrap_or_else(|| off_calendar(civil))
     }
 
     fn closing(&self, minutes: i64) -> Timestamp {
-        self.civil(minutes)
+        let civil = self.civil(minutes);
+        civil
             .and_then(|at| closing(self.zone, at))
-            .unwrap_or(Timestamp::MAX)
+            .unwrap_or_else(|| off_calendar(civil))
     }
 
     /// Takes the next run of civil time; an answer when the runs so far decide.
     fn take(&mut self, run: Interval) -> Option<Window> {
-        let (from, until) = (self.opening(run.start)?, self.closing(run.end));
+        let (from, until) = (self.opening(run.start), self.closing(run.end));
         if from >= until {
             return None;
         }
@@ -319,8 +322,10 @@ impl Sweep<'_> {
     /// What the last whole run says about `at`.
     fn judge(&mut self) -> Option<Window> {
         let (from, until) = self.run?;
-        if until <= self.at {
-            self.closed_since = until;
+        // What runs to the end of the calendar is open there too.
+        if until <= self.at && until < Timestamp::MAX {
+            // Before that bound, a run that began on an unread day could still be open.
+            self.closed_since = until.max(self.closed_since);
             return None;
         }
         let (open, from, until) = if from <= self.at {
@@ -337,7 +342,7 @@ impl Sweep<'_> {
 
     /// The answer when the days are read up and nothing decided: `pending` is the last civil run.
     fn finish(mut self, pending: Option<Interval>, end: i64) -> Look {
-        let checked = self.opening(end).unwrap_or(Timestamp::MAX);
+        let checked = self.opening(end);
         let endless = pending.is_some_and(|run| run.end >= end);
         let window = pending
             .and_then(|run| self.take(run))
@@ -369,6 +374,14 @@ impl Sweep<'_> {
 fn sorted(mut intervals: Vec<Interval>) -> Vec<Interval> {
     intervals.sort_unstable();
     intervals
+}
+
+/// The end of the calendar that lies next to a local time without an instant.
+fn off_calendar(civil: Option<DateTime>) -> Timestamp {
+    match civil {
+        Some(civil) if civil.year() < 0 => Timestamp::MIN,
+        _ => Timestamp::MAX,
+    }
 }
 
 /// The instant at which something opens that opens at `civil` in `zone`; `None` past the calendar.

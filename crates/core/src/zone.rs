@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
+use namba::NumberKind;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
@@ -105,7 +106,7 @@ const ZONE_SETS_MAX: usize = 4096;
 
 /// Calling codes of one country with one clock, so that neither the digits behind the code nor
 /// whether they are in use can change the place. A test holds them against the numbering plans.
-const ONE_CLOCK: [(&str, &str, &str); 12] = [
+const ONE_CLOCK: [(&str, &str, &str); 14] = [
     ("82", "KR", "Asia/Seoul"),
     ("81", "JP", "Asia/Tokyo"),
     ("86", "CN", "Asia/Shanghai"),
@@ -113,7 +114,9 @@ const ONE_CLOCK: [(&str, &str, &str); 12] = [
     ("33", "FR", "Europe/Paris"),
     ("65", "SG", "Asia/Singapore"),
     ("66", "TH", "Asia/Bangkok"),
-    ("84", "VN", "Asia/Bangkok"),
+    ("84", "VN", "Asia/Ho_Chi_Minh"),
+    ("49", "DE", "Europe/Berlin"),
+    ("90", "TR", "Europe/Istanbul"),
     ("63", "PH", "Asia/Manila"),
     ("886", "TW", "Asia/Taipei"),
     ("852", "HK", "Asia/Hong_Kong"),
@@ -153,14 +156,44 @@ impl Zones {
         }
     }
 
-    /// The set that a numbering plan gives: names joined by `&`.
-    fn of_number(number: &namba::PhoneNumber) -> Option<Self> {
+    /// The set that a numbering plan gives for the number's own range.
+    fn of_range(number: &namba::PhoneNumber) -> Option<Self> {
         let zones = namba::TimeZones::for_number(number)?;
         let names: Vec<&str> = zones.iter().collect();
         shared(&names.join("+"), ZoneSource::Number, || {
             let known = names.iter().filter_map(|name| TimeZone::get(name).ok());
             Some(known.filter(|zone| !zone.is_unknown()).collect())
         })
+    }
+
+    /// Every zone of the countries behind a calling code.
+    fn of_country(number: &namba::PhoneNumber) -> Option<Self> {
+        static COUNTRIES: LazyLock<RwLock<HashMap<u16, Option<Zones>>>> =
+            LazyLock::new(RwLock::default);
+        let code = number.calling_code().value();
+        let known = COUNTRIES
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&code)
+            .cloned();
+        known.unwrap_or_else(|| {
+            // No range starts with zeros, so the plan answers for the calling code alone.
+            let probe = namba::parse(&format!("+{code}00000000")).ok();
+            let zones = probe.as_ref().and_then(Self::of_range);
+            let mut countries = COUNTRIES.write().unwrap_or_else(PoisonError::into_inner);
+            countries.insert(code, zones.clone());
+            zones
+        })
+    }
+
+    /// Where the holder of a number may be. A fixed line is where its range is; a mobile, a
+    /// personal or a toll-free number can be anywhere in its country, whatever range it is of.
+    /// North America tells the two apart nowhere: there the area code is what can be had.
+    fn of_number(number: &namba::PhoneNumber, kind: NumberKind) -> Option<Self> {
+        if matches!(kind, NumberKind::FixedLine | NumberKind::FixedLineOrMobile) {
+            return Self::of_range(number);
+        }
+        Self::of_country(number).or_else(|| Self::of_range(number))
     }
 }
 
@@ -215,8 +248,8 @@ struct Dialled {
 
 /// Finds whose law and which clocks hold for `message`.
 ///
-/// Zone: the message's own if it is a known IANA name, else those of the recipient's number, else
-/// the house's. Law: the message's own, else that of the number's region, else the house's. A
+/// Zone: the message's own if it is a known IANA name, else those in which the holder of the
+/// recipient's number may be (all of the country's for a mobile), else the house's. Law: the message's own, else that of the number's region, else the house's. A
 /// number that is valid in no plan still has its country's clocks; a recipient that is no number
 /// (e-mail address, push token) takes the house's.
 ///
@@ -225,7 +258,7 @@ struct Dialled {
 /// use nightgate_core::{House, Jurisdiction, Message, ZoneSource, locate};
 ///
 /// let message: Message = serde_json::from_value(serde_json::json!({
-///     "id": "m-1", "recipient": "+61491570156", "channel": "sms", "purpose": "advertising",
+///     "id": "m-1", "recipient": "+61412345678", "channel": "sms", "purpose": "advertising",
 ///     "priority": 5, "content_type": "text/plain", "attributes": {}, "body": [],
 /// }))?;
 /// let (jurisdiction, zone) = (Jurisdiction::new("KR")?, TimeZone::get("Asia/Seoul")?);
@@ -272,12 +305,15 @@ fn dialled(text: &str, home: Jurisdiction) -> Dialled {
             zones: None,
         };
     };
-    let region = number
-        .region()
-        .or_else(|| number.assess().regions().first().copied());
+    let assessment = number.assess();
+    let region = match assessment.regions() {
+        // The plans are slow: a code of one country needs no second look.
+        &[only] => Some(only),
+        several => number.region().or_else(|| several.first().copied()),
+    };
     Dialled {
         jurisdiction: region.and_then(|region| Jurisdiction::new(region.as_str()).ok()),
-        zones: Zones::of_number(&number),
+        zones: Zones::of_number(&number, assessment.kind()),
     }
 }
 

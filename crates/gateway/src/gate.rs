@@ -49,7 +49,7 @@ pub struct GateParts {
     /// Where receipts are filed.
     pub receipts: Arc<dyn ReceiptLog>,
     /// Where alarms are raised.
-    pub alerts: Arc<Alerts>,
+    pub alerts: Alerts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

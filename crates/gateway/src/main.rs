@@ -1,1 +1,3 @@
+//! The `nightgate` binary.
+
 fn main() {}

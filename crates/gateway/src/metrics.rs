@@ -21,8 +21,8 @@ use crate::lane::Lane;
 
 /// What every name starts with.
 const PREFIX: &str = "nightgate";
-/// Most pairs of route and status; further ones count under [`ROUTE_OTHER`]. The API has some thirty
-/// routes with a handful of answers each.
+/// Most pairs of route and status; further ones count under [`ROUTE_OTHER`]. The API has some
+/// thirty routes with a handful of answers each.
 pub const ROUTE_SERIES_MAX: usize = 512;
 /// The route of requests that no series is left for.
 pub const ROUTE_OTHER: &str = "other";
@@ -186,7 +186,7 @@ impl Metrics {
         on.register("late_seconds", "Hand-over minus due", self.late.clone());
     }
 
-    /// `count` messages were answered at the gate: `status` as in the API (`accepted`, `held`, ...).
+    /// `count` messages were answered at the gate: `status` as in the API (`accepted`, `held`).
     pub fn messages(&self, status: &'static str, purpose: Purpose, count: u64) {
         let labels = MessageLabels {
             status,
@@ -382,7 +382,8 @@ mod tests {
             .filter(|line| line.starts_with("nightgate_http_requests_total"));
         assert_eq!(series.count(), ROUTE_SERIES_MAX + 1);
         let other = format!(
-            "nightgate_http_requests_total{{route=\"{ROUTE_OTHER}\",status=\"404\"}} {ROUTE_SERIES_MAX}"
+            "nightgate_http_requests_total{{route=\"{ROUTE_OTHER}\",status=\"404\"}} \
+             {ROUTE_SERIES_MAX}"
         );
         assert!(page.contains(&other), "{other} is missing");
         assert!(

@@ -56,32 +56,51 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection> {
     let op = || format!("open {}", path.display());
     let io = |error: std::io::Error| Error::new(Kind::Unavailable, schema.part, op()).with(error);
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(io)?;
     }
     // SQLite gives the WAL and its index the mode of the file itself.
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(io)?;
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(io)?;
     let sql = |error| fault(schema.part, &op(), error, false);
     let mut conn = connect(path).map_err(sql)?;
-    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(sql)?;
-    conn.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(sql)?;
-    conn.pragma_update(None, "journal_size_limit", WAL_KEEP_BYTES).map_err(sql)?;
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+        .map_err(sql)?;
+    conn.pragma_update(None, "synchronous", "FULL")
+        .map_err(sql)?;
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+        .map_err(sql)?;
+    conn.pragma_update(None, "journal_size_limit", WAL_KEEP_BYTES)
+        .map_err(sql)?;
+    let tx = conn
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sql)?;
     let application: i32 = tx.pragma_query_one(None, "application_id").map_err(sql)?;
     let version: i32 = tx.pragma_query_one(None, "user_version").map_err(sql)?;
     let wrong = |why: String| Err(Error::new(Kind::Invalid, schema.part, op()).with(why));
     match (application, version) {
         (0, 0) => {
             tx.execute_batch(schema.create).map_err(sql)?;
-            tx.pragma_update(None, "application_id", schema.application).map_err(sql)?;
-            tx.pragma_update(None, "user_version", schema.version).map_err(sql)?;
+            tx.pragma_update(None, "application_id", schema.application)
+                .map_err(sql)?;
+            tx.pragma_update(None, "user_version", schema.version)
+                .map_err(sql)?;
         }
         (application, _) if application != schema.application => {
             return wrong(format!("it is not a {} file of nightgate", schema.part));
         }
         (_, version) if version != schema.version => {
             let known = schema.version;
-            return wrong(format!("it has version {version}, this program knows {known}: update"));
+            return wrong(format!(
+                "it has version {version}, this program knows {known}: update"
+            ));
         }
         _ => {}
     }
@@ -171,7 +190,12 @@ impl Readers {
     /// Readers of `path`, which [`open`] has opened before.
     pub(crate) fn new(part: &'static str, path: &Path) -> Self {
         let (idle, seats) = (Arc::default(), Arc::new(Semaphore::new(READERS_MAX)));
-        Self { part, path: path.to_owned(), idle, seats }
+        Self {
+            part,
+            path: path.to_owned(),
+            idle,
+            seats,
+        }
     }
 
     /// Runs `read` in one read transaction, off the runtime.
@@ -199,7 +223,9 @@ impl Readers {
             let tx = conn.unchecked_transaction()?;
             let answer = read(&tx)?;
             tx.commit()?;
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            idle.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(conn);
             Ok(answer)
         };
         let done = tokio::task::spawn_blocking(work).await;
@@ -244,12 +270,24 @@ impl<R: Send + 'static> Writer<R> {
     ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let poisoned = Arc::new(AtomicBool::new(false));
-        let desk = Desk { part, op, conn, work, poisoned: Arc::clone(&poisoned) };
+        let desk = Desk {
+            part,
+            op,
+            conn,
+            work,
+            poisoned: Arc::clone(&poisoned),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("{part}-writer"))
             .spawn(move || desk.run(jobs))
             .map_err(|error| Error::new(Kind::Unavailable, part, "start a writer").with(error))?;
-        Ok(Self { part, op, poisoned, queue: Some(queue), thread: Some(thread) })
+        Ok(Self {
+            part,
+            op,
+            poisoned,
+            queue: Some(queue),
+            thread: Some(thread),
+        })
     }
 
     /// Writes `rows`; durable when it returns. Says how many were new.
@@ -341,7 +379,9 @@ impl<W: Work> Desk<W> {
     }
 
     fn commit(&mut self, jobs: Vec<Vec<W::Row>>) -> rusqlite::Result<Vec<u64>> {
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut counts = Vec::with_capacity(jobs.len());
         for rows in jobs {
             counts.push(self.work.apply(&tx, rows)?);

@@ -108,7 +108,13 @@ impl Alerts {
     ) -> Self {
         let trays = ports.into_iter().map(Tray::new).collect();
         let seen = Mutex::default();
-        Self(Arc::new(Desk { options, clock, seen, trays, counts: Counts::default() }))
+        Self(Arc::new(Desk {
+            options,
+            clock,
+            seen,
+            trays,
+            counts: Counts::default(),
+        }))
     }
 
     /// A desk without ports: alarms go nowhere.
@@ -121,7 +127,9 @@ impl Alerts {
     /// Takes an alarm. Never waits and never fails: a repeat within the window is counted, an alarm
     /// that finds a port's queue full is dropped there and counted.
     pub fn raise(&self, alert: Alert) {
-        let Some(alert) = self.0.unless_repeat(alert) else { return };
+        let Some(alert) = self.0.unless_repeat(alert) else {
+            return;
+        };
         let alert = Arc::new(alert);
         for tray in &self.0.trays {
             if !tray.push(&alert) {
@@ -161,7 +169,10 @@ impl Alerts {
 impl fmt::Debug for Alerts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports: Vec<_> = self.0.trays.iter().map(|tray| tray.port.name()).collect();
-        f.debug_struct("Alerts").field("ports", &ports).field("counts", &self.counts()).finish()
+        f.debug_struct("Alerts")
+            .field("ports", &ports)
+            .field("counts", &self.counts())
+            .finish()
     }
 }
 
@@ -184,7 +195,13 @@ impl Desk {
         if seen.len() >= REMEMBERED_MAX && !seen.contains_key(&key) {
             forget_oldest(&mut seen);
         }
-        seen.insert(key, Seen { at: alert.at, repeats: 0 });
+        seen.insert(
+            key,
+            Seen {
+                at: alert.at,
+                repeats: 0,
+            },
+        );
         Some(alert)
     }
 
@@ -201,7 +218,11 @@ impl Desk {
         let _worker = tray.worker.lock().await;
         while let Some(alert) = tray.first() {
             let taken = self.deliver(&*tray.port, &alert).await;
-            let count = if taken { &self.counts.sent } else { &self.counts.failed };
+            let count = if taken {
+                &self.counts.sent
+            } else {
+                &self.counts.failed
+            };
             count.fetch_add(1, Ordering::Relaxed);
             locked(&tray.waiting).pop_front();
         }
@@ -210,12 +231,12 @@ impl Desk {
     async fn deliver(&self, port: &dyn AlertPort, alert: &Alert) -> bool {
         let mut pause = self.options.backoff;
         for attempt in 1..=ATTEMPTS_MAX {
-            let why = match tokio::time::timeout(self.options.port_timeout, port.deliver(alert)).await
-            {
-                Ok(Ok(())) => return true,
-                Ok(Err(fault)) => fault.to_string(),
-                Err(_) => "it did not answer in time".to_owned(),
-            };
+            let why =
+                match tokio::time::timeout(self.options.port_timeout, port.deliver(alert)).await {
+                    Ok(Ok(())) => return true,
+                    Ok(Err(fault)) => fault.to_string(),
+                    Err(_) => "it did not answer in time".to_owned(),
+                };
             tracing::warn!(port = port.name(), kind = ?alert.kind, attempt, why, "alarm not taken");
             if attempt < ATTEMPTS_MAX {
                 pass(&*self.clock, pause).await;
@@ -257,12 +278,19 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn mention(alert: &mut Alert, last: &Seen) {
     let (count, since) = (last.repeats, last.at);
-    alert.english.push_str(&format!(" ({count} more times since {since}.)"));
-    alert.korean.push_str(&format!(" ({since} 이후 {count}회 더 발생했습니다.)"));
+    alert
+        .english
+        .push_str(&format!(" ({count} more times since {since}.)"));
+    alert
+        .korean
+        .push_str(&format!(" ({since} 이후 {count}회 더 발생했습니다.)"));
 }
 
 fn forget_oldest(seen: &mut HashMap<(AlertKind, String), Seen>) {
-    let oldest = seen.iter().min_by_key(|(_, last)| last.at).map(|(key, _)| key.clone());
+    let oldest = seen
+        .iter()
+        .min_by_key(|(_, last)| last.at)
+        .map(|(key, _)| key.clone());
     if let Some(key) = oldest {
         seen.remove(&key);
     }
@@ -277,7 +305,9 @@ pub(super) async fn pass(clock: &dyn Clock, pause: Duration) {
             return;
         }
         let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
-        clock.sleep_until(clock.now().saturating_add(left).unwrap_or(Timestamp::MAX)).await;
+        clock
+            .sleep_until(clock.now().saturating_add(left).unwrap_or(Timestamp::MAX))
+            .await;
     }
 }
 

@@ -16,8 +16,11 @@ impl AlertPort for LogPort {
     }
 
     async fn deliver(&self, alert: &Alert) -> Result<()> {
-        let figures: Vec<_> =
-            alert.figures.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let figures: Vec<_> = alert
+            .figures
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         tracing::warn!(
             target: "nightgate::alert",
             kind = alert.kind.as_str(),
@@ -57,8 +60,10 @@ mod tests {
     async fn an_alarm_is_one_structured_warning() {
         let page = Page::default();
         let writer = page.clone();
-        let subscriber =
-            tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
         let guard = tracing::subscriber::set_default(subscriber);
         let alert = text::buried("ads", 12, "2026-11-22T23:00:00Z".parse().unwrap());
         LogPort.deliver(&alert).await.unwrap();

@@ -12,8 +12,18 @@ fn alert(
     figures: &[(&str, String)],
 ) -> Alert {
     let (english, korean) = texts;
-    let figures = figures.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    Alert { kind, subject: subject.to_owned(), at, english, korean, figures }
+    let figures = figures
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    Alert {
+        kind,
+        subject: subject.to_owned(),
+        at,
+        english,
+        korean,
+        figures,
+    }
 }
 
 /// A window opened at `since`, `due_count` messages are due on `lane`, and none has left.
@@ -28,7 +38,13 @@ pub fn nothing_moved(lane: &str, due_count: u64, since: Timestamp, at: Timestamp
          `nightgate lanes`로 일시 정지 여부를, `nightgate doctor`로 원인을 확인하세요."
     );
     let figures = [("due", due_count.to_string()), ("since", since.to_string())];
-    alert(AlertKind::NothingMoved, lane, at, (english, korean), &figures)
+    alert(
+        AlertKind::NothingMoved,
+        lane,
+        at,
+        (english, korean),
+        &figures,
+    )
 }
 
 /// Hand-overs on `lane` failed `failures` times in a row; `why` is the last reason and holds no
@@ -44,7 +60,13 @@ pub fn lane_failing(lane: &str, failures: u64, why: &str, at: Timestamp) -> Aler
          `nightgate lanes`로 상태를, `nightgate doctor`로 발송처를 확인하세요."
     );
     let figures = [("failures", failures.to_string()), ("why", why.to_owned())];
-    alert(AlertKind::LaneFailing, lane, at, (english, korean), &figures)
+    alert(
+        AlertKind::LaneFailing,
+        lane,
+        at,
+        (english, korean),
+        &figures,
+    )
 }
 
 /// `count` messages of `lane` were buried.
@@ -60,7 +82,13 @@ pub fn buried(lane: &str, count: u64, at: Timestamp) -> Alert {
          ls`, 개별 이력은 `nightgate receipts`로 확인하고, 다시 보내려면 `nightgate hold kick`을 \
          실행하세요."
     );
-    alert(AlertKind::Buried, lane, at, (english, korean), &[("messages", count.to_string())])
+    alert(
+        AlertKind::Buried,
+        lane,
+        at,
+        (english, korean),
+        &[("messages", count.to_string())],
+    )
 }
 
 /// At `rate` messages a second, `remaining` messages of `lane` will not have left when the window
@@ -88,7 +116,13 @@ pub fn will_not_drain(
         ("rate_per_second", format!("{rate:.1}")),
         ("closes", closes.to_string()),
     ];
-    alert(AlertKind::WillNotDrain, lane, at, (english, korean), &figures)
+    alert(
+        AlertKind::WillNotDrain,
+        lane,
+        at,
+        (english, korean),
+        &figures,
+    )
 }
 
 /// The wall clock was set by `step` (negative: back); release is frozen until `frozen_until`.
@@ -103,9 +137,17 @@ pub fn clock_jumped(step: SignedDuration, frozen_until: Timestamp, at: Timestamp
         "시스템 시각이 {seconds}초만큼 변경되었습니다. {frozen_until}까지 아무것도 발송하지 \
          않습니다. 서버의 시간 동기화를 점검한 뒤 `nightgate doctor`를 실행하세요."
     );
-    let figures =
-        [("step_seconds", seconds.to_string()), ("frozen_until", frozen_until.to_string())];
-    alert(AlertKind::ClockJumped, "clock", at, (english, korean), &figures)
+    let figures = [
+        ("step_seconds", seconds.to_string()),
+        ("frozen_until", frozen_until.to_string()),
+    ];
+    alert(
+        AlertKind::ClockJumped,
+        "clock",
+        at,
+        (english, korean),
+        &figures,
+    )
 }
 
 /// The store of `part` lost a write: nothing is accepted until a restart.
@@ -135,7 +177,13 @@ pub fn part_unavailable(part: &str, why: &str, at: Timestamp) -> Alert {
         "`{part}`에 연결할 수 없습니다: {why}. 이 구성 요소가 필요한 메시지는 유실되지 않고 \
          보관됩니다. `nightgate doctor`로 원인을 확인하세요."
     );
-    alert(AlertKind::PartUnavailable, part, at, (english, korean), &[("why", why.to_owned())])
+    alert(
+        AlertKind::PartUnavailable,
+        part,
+        at,
+        (english, korean),
+        &[("why", why.to_owned())],
+    )
 }
 
 #[cfg(test)]

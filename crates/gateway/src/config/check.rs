@@ -11,8 +11,8 @@ use super::fault::Fault;
 use super::raw::{FILE_SUFFIX, Settings, is_secret};
 use crate::secret::Secret;
 
-/// Reads typed values out of settings and collects every fault on the way. A value at fault reads as
-/// the least that is allowed, so that checking goes on.
+/// Reads typed values out of settings and collects every fault on the way. A value at fault reads
+/// as the least that is allowed, so that checking goes on.
 pub(super) struct Reader<'a> {
     pub(super) settings: &'a Settings,
     pub(super) faults: Vec<Fault>,

@@ -204,8 +204,8 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Two lanes that carry the same purpose by the same channel, both by name or both by `["*"]`, are a
-/// fault: which one a message took would depend on chance.
+/// Two lanes that carry the same purpose by the same channel, both by name or both by `["*"]`, are
+/// a fault: which one a message took would depend on chance.
 fn overlaps(read: &mut Reader<'_>, lanes: &[LaneConfig]) {
     for (index, lane) in lanes.iter().enumerate() {
         for earlier in &lanes[..index] {

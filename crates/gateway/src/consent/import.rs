@@ -75,10 +75,17 @@ pub struct Summary {
 /// `source` stands on the events that name none.
 pub fn rows<R: Read>(reader: R, format: Format, home: &str, source: &str) -> Rows<R> {
     Rows {
-        lines: Lines { reader: BufReader::new(reader), line: Vec::new(), number: 0 },
+        lines: Lines {
+            reader: BufReader::new(reader),
+            line: Vec::new(),
+            number: 0,
+        },
         shape: match format {
             Format::Ndjson => Shape::Ndjson,
-            Format::Csv => Shape::Csv { header: None, parser: parser() },
+            Format::Csv => Shape::Csv {
+                header: None,
+                parser: parser(),
+            },
         },
         home: home.to_owned(),
         source: source.to_owned(),
@@ -99,7 +106,10 @@ pub struct Rows<R> {
 
 enum Shape {
     Ndjson,
-    Csv { header: Option<Vec<usize>>, parser: csv::Reader<Feed> },
+    Csv {
+        header: Option<Vec<usize>>,
+        parser: csv::Reader<Feed>,
+    },
 }
 
 impl<R> Rows<R> {
@@ -126,7 +136,11 @@ impl<R: Read> Iterator for Rows<R> {
             let number = self.lines.number;
             let row = taken.and_then(|()| self.row());
             if let Some(row) = row.transpose() {
-                return Some(row.map_err(|(field, rule)| ImportFault { line: number, field, rule }));
+                return Some(row.map_err(|(field, rule)| ImportFault {
+                    line: number,
+                    field,
+                    rule,
+                }));
             }
         }
         None
@@ -149,7 +163,10 @@ impl<R: Read> Rows<R> {
         }
         let fields = match &mut self.shape {
             Shape::Ndjson => ndjson(line)?,
-            Shape::Csv { header: Some(header), parser } => csv_fields(parser, header, line)?,
+            Shape::Csv {
+                header: Some(header),
+                parser,
+            } => csv_fields(parser, header, line)?,
             Shape::Csv { header, parser } => {
                 // A header that is wrong makes every line mean something else: nothing is read.
                 self.over = true;
@@ -165,16 +182,15 @@ impl<R: Read> Rows<R> {
 /// The values of one line, in the order of [`FIELDS`]; an empty one is absent.
 type Fields = [Option<String>; FIELDS.len()];
 
-fn event(
-    fields: &Fields,
-    home: &str,
-    source: &str,
-) -> std::result::Result<ConsentEvent, Fault> {
-    let [recipient, scope, act, at, basis, ends, own_source] = fields.each_ref().map(Option::as_deref);
+fn event(fields: &Fields, home: &str, source: &str) -> std::result::Result<ConsentEvent, Fault> {
+    let [recipient, scope, act, at, basis, ends, own_source] =
+        fields.each_ref().map(Option::as_deref);
     let needed = |field, value: Option<_>| value.map_or_else(|| fault(field, "is missing"), Ok);
-    let recipient = Recipient::new(needed("recipient", recipient)?)
-        .or_else(|rule| fault("recipient", rule))?;
-    let scope: Scope = needed("scope", scope)?.parse().or_else(|rule: String| fault("scope", rule))?;
+    let recipient =
+        Recipient::new(needed("recipient", recipient)?).or_else(|rule| fault("recipient", rule))?;
+    let scope: Scope = needed("scope", scope)?
+        .parse()
+        .or_else(|rule: String| fault("scope", rule))?;
     let at = instant("at", needed("at", at)?)?;
     let ends = ends.map(|ends| instant("ends", ends)).transpose()?;
     let act = match (act.unwrap_or("grant"), basis.unwrap_or("explicit"), ends) {
@@ -186,7 +202,10 @@ fn event(
             Act::Grant(Basis::TransactionException { ends })
         }
         ("grant", "transaction_exception", Some(_)) => {
-            return fault("basis", "must be explicit for night consent (Network Act Art. 50(3))");
+            return fault(
+                "basis",
+                "must be explicit for night consent (Network Act Art. 50(3))",
+            );
         }
         ("grant", "transaction_exception", None) => {
             return fault("ends", "is needed with basis transaction_exception");
@@ -196,7 +215,9 @@ fn event(
         }
         ("grant", _, _) => return fault("basis", "must be explicit or transaction_exception"),
         ("withdraw", "explicit", None) => Act::Withdraw,
-        ("withdraw", "explicit", Some(_)) => return fault("ends", "has no meaning on a withdrawal"),
+        ("withdraw", "explicit", Some(_)) => {
+            return fault("ends", "has no meaning on a withdrawal");
+        }
         ("withdraw", _, _) => return fault("basis", "has no meaning on a withdrawal"),
         _ => return fault("act", "must be grant or withdraw"),
     };
@@ -205,7 +226,13 @@ fn event(
         let rule = format!("must be at most {SOURCE_MAX_BYTES} bytes without control characters");
         return fault("source", rule);
     }
-    Ok(ConsentEvent { key: recipient.key(home), scope, act, at, source: source.to_owned() })
+    Ok(ConsentEvent {
+        key: recipient.key(home),
+        scope,
+        act,
+        at,
+        source: source.to_owned(),
+    })
 }
 
 fn instant(field: &str, text: &str) -> std::result::Result<Timestamp, Fault> {
@@ -215,8 +242,12 @@ fn instant(field: &str, text: &str) -> std::result::Result<Timestamp, Fault> {
 
 fn ndjson(line: &[u8]) -> std::result::Result<Fields, Fault> {
     // The texts of serde_json quote what they found, which may be a recipient: only the column.
-    let object: Map<String, Value> = serde_json::from_slice(line)
-        .or_else(|error| fault("line", format!("is no JSON object (column {})", error.column())))?;
+    let object: Map<String, Value> = serde_json::from_slice(line).or_else(|error| {
+        fault(
+            "line",
+            format!("is no JSON object (column {})", error.column()),
+        )
+    })?;
     let mut fields = Fields::default();
     for (name, value) in object {
         let field = place(&name)?;
@@ -238,13 +269,13 @@ fn place(name: &str) -> std::result::Result<usize, Fault> {
     let like_a_name = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let shown = name.len() <= 32 && !name.is_empty() && name.bytes().all(like_a_name);
     let shown = if shown { name } else { "(hidden)" };
-    fault(shown, format!("is no field: the fields are {}", FIELDS.join(", ")))
+    fault(
+        shown,
+        format!("is no field: the fields are {}", FIELDS.join(", ")),
+    )
 }
 
-fn columns(
-    parser: &mut csv::Reader<Feed>,
-    line: &[u8],
-) -> std::result::Result<Vec<usize>, Fault> {
+fn columns(parser: &mut csv::Reader<Feed>, line: &[u8]) -> std::result::Result<Vec<usize>, Fault> {
     let mut columns = Vec::new();
     for name in &record(parser, line)? {
         let column = place(name)?;
@@ -269,7 +300,10 @@ fn csv_fields(
     let record = record(parser, line)?;
     if record.len() != header.len() {
         let (want, has) = (header.len(), record.len());
-        return fault("line", format!("must have {want} columns as the header has, has {has}"));
+        return fault(
+            "line",
+            format!("must have {want} columns as the header has, has {has}"),
+        );
     }
     let mut fields = Fields::default();
     for (column, value) in header.iter().zip(&record) {
@@ -335,12 +369,21 @@ struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// Reads the next line into `line`, without its end; the inner fault is a line too long, which
     /// has been passed over.
-    #[expect(clippy::type_complexity, reason = "an end, a fault of the disk and one of the line")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "an end, a fault of the disk and one of the line"
+    )]
     fn next(&mut self) -> io::Result<Option<std::result::Result<(), Fault>>> {
         self.line.clear();
         // Two more than the longest line: its CR and LF.
         let room = LINE_MAX_BYTES as u64 + 2;
-        if self.reader.by_ref().take(room).read_until(b'\n', &mut self.line)? == 0 {
+        if self
+            .reader
+            .by_ref()
+            .take(room)
+            .read_until(b'\n', &mut self.line)?
+            == 0
+        {
             return Ok(None);
         }
         self.number += 1;
@@ -350,7 +393,10 @@ impl<R: Read> Lines<R> {
             if !ended {
                 self.reader.skip_until(b'\n')?;
             }
-            return Ok(Some(fault("line", format!("must be at most {LINE_MAX_BYTES} bytes"))));
+            return Ok(Some(fault(
+                "line",
+                format!("must be at most {LINE_MAX_BYTES} bytes"),
+            )));
         }
         if self.number == 1 && self.line.starts_with(BOM) {
             self.line.drain(..BOM.len());
@@ -403,7 +449,12 @@ pub async fn import<R: Read + Send + 'static>(
     }
     let stopped = |error| {
         let line = summary.lines;
-        Error::new(Kind::Unavailable, "consent", format!("read past line {line}")).with(error)
+        Error::new(
+            Kind::Unavailable,
+            "consent",
+            format!("read past line {line}"),
+        )
+        .with(error)
     };
     match reading.await {
         Ok(None) => Ok(summary),

@@ -40,7 +40,11 @@ impl ConsentBook for MemoryBook {
         let mut new = 0;
         for event in events {
             let page = pages.entry(event.key.clone()).or_default();
-            if page.events.iter().any(|known| known.order() == event.order()) {
+            if page
+                .events
+                .iter()
+                .any(|known| known.order() == event.order())
+            {
                 continue;
             }
             event.fold_into(&mut page.consent);
@@ -52,7 +56,11 @@ impl ConsentBook for MemoryBook {
     }
 
     async fn history(&self, key: &RecipientKey) -> Result<Vec<ConsentEvent>> {
-        Ok(self.pages().get(key).map(|page| page.events.clone()).unwrap_or_default())
+        Ok(self
+            .pages()
+            .get(key)
+            .map(|page| page.events.clone())
+            .unwrap_or_default())
     }
 
     async fn count(&self) -> Result<u64> {

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use nightgate_core::consent::Grant;
 use nightgate_core::{Basis, Consent, Fact, RecipientKey, Scope};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -42,8 +41,12 @@ CREATE TABLE tally (id INTEGER PRIMARY KEY CHECK (id = 1), recipients INTEGER NO
 INSERT INTO tally VALUES (1, 0);
 ";
 
-const SCHEMA: Schema =
-    Schema { part: PART, application: 0x4e47_4331, version: 1, create: CREATE };
+const SCHEMA: Schema = Schema {
+    part: PART,
+    application: 0x4e47_4331,
+    version: 1,
+    create: CREATE,
+};
 
 const LOOK_UP: &str = "SELECT general_at, general_ends, general_withdrawn_at, \
     night_at, night_ends, night_withdrawn_at FROM consent WHERE key = ?1";
@@ -70,7 +73,10 @@ impl SqliteBook {
     pub fn open(path: &Path) -> Result<Self> {
         let conn = open(path, &SCHEMA)?;
         let writer = Writer::start(PART, "record consents", conn, Clerk::default())?;
-        Ok(Self { readers: Readers::new(PART, path), writer })
+        Ok(Self {
+            readers: Readers::new(PART, path),
+            writer,
+        })
     }
 
     /// Whether the book can still be written.
@@ -199,7 +205,8 @@ impl Clerk {
         if let Some(id) = self.sources.get(name) {
             return Ok(*id);
         }
-        conn.prepare_cached("INSERT OR IGNORE INTO source (name) VALUES (?1)")?.execute([name])?;
+        conn.prepare_cached("INSERT OR IGNORE INTO source (name) VALUES (?1)")?
+            .execute([name])?;
         let id = conn
             .prepare_cached("SELECT id FROM source WHERE name = ?1")?
             .query_row([name], |row| row.get(0))?;
@@ -214,12 +221,22 @@ impl Clerk {
 type Columns = (Option<Instant>, Option<Instant>, Option<Instant>);
 
 fn columns(fact: Option<Fact>) -> Columns {
-    let Some(Fact { granted, withdrawn_at }) = fact else { return (None, None, None) };
+    let Some(Fact {
+        granted,
+        withdrawn_at,
+    }) = fact
+    else {
+        return (None, None, None);
+    };
     let ends = match granted.map(|grant| grant.basis) {
         Some(Basis::TransactionException { ends }) => Some(Instant(ends)),
         Some(Basis::Explicit) | None => None,
     };
-    (granted.map(|grant| Instant(grant.at)), ends, withdrawn_at.map(Instant))
+    (
+        granted.map(|grant| Instant(grant.at)),
+        ends,
+        withdrawn_at.map(Instant),
+    )
 }
 
 fn consent(row: &Row<'_>) -> rusqlite::Result<Consent> {
@@ -228,12 +245,20 @@ fn consent(row: &Row<'_>) -> rusqlite::Result<Consent> {
         let ends: Option<Instant> = row.get(first + 1)?;
         let withdrawn_at: Option<Instant> = row.get(first + 2)?;
         let withdrawn_at = withdrawn_at.map(|at| at.0);
-        let basis = ends.map_or(Basis::Explicit, |ends| Basis::TransactionException { ends: ends.0 });
+        let basis = ends.map_or(Basis::Explicit, |ends| Basis::TransactionException {
+            ends: ends.0,
+        });
         let granted = at.map(|at| Grant { at: at.0, basis });
         let known = granted.is_some() || withdrawn_at.is_some();
-        Ok(known.then_some(Fact { granted, withdrawn_at }))
+        Ok(known.then_some(Fact {
+            granted,
+            withdrawn_at,
+        }))
     };
-    Ok(Consent { general: fact(0)?, night: fact(3)? })
+    Ok(Consent {
+        general: fact(0)?,
+        night: fact(3)?,
+    })
 }
 
 fn event(key: &RecipientKey, row: &Row<'_>) -> rusqlite::Result<ConsentEvent> {
@@ -245,11 +270,19 @@ fn event(key: &RecipientKey, row: &Row<'_>) -> rusqlite::Result<ConsentEvent> {
     let at: Instant = row.get(1)?;
     let act = match row.get::<_, u8>(2)? {
         0 => Act::Grant(Basis::Explicit),
-        1 => Act::Grant(Basis::TransactionException { ends: row.get::<_, Instant>(3)?.0 }),
+        1 => Act::Grant(Basis::TransactionException {
+            ends: row.get::<_, Instant>(3)?.0,
+        }),
         2 => Act::Withdraw,
         _ => return Err(corrupt("consent_event.act")),
     };
-    Ok(ConsentEvent { key: key.clone(), scope, act, at: at.0, source: row.get(4)? })
+    Ok(ConsentEvent {
+        key: key.clone(),
+        scope,
+        act,
+        at: at.0,
+        source: row.get(4)?,
+    })
 }
 
 const fn scope_code(scope: Scope) -> u8 {

@@ -2,6 +2,7 @@
 //!
 //! Each line under a method's `# Behaviour` is a test in `tests/behaviour`, run on every backend.
 
+pub(crate) mod codec;
 pub mod memory;
 pub mod open;
 pub mod sqlite;

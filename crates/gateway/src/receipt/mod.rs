@@ -1,6 +1,9 @@
 //! The port behind which receipts live: the durable record of every decision and every outcome.
 
+pub mod export;
+mod find;
 pub mod memory;
+mod snapshot;
 pub mod sqlite;
 
 use std::fmt;
@@ -13,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::lane::Lane;
+
+/// Most receipts that one query answers with: some 10 MB. Page on with [`ReceiptAsk::after`].
+pub const PAGE_MAX: usize = 10_000;
 
 /// What a receipt records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -45,6 +51,22 @@ pub enum Event {
 }
 
 impl Event {
+    /// Every event, in declaration order.
+    pub const ALL: [Self; 12] = [
+        Self::Accepted,
+        Self::Held,
+        Self::Refused,
+        Self::Expired,
+        Self::Attempted,
+        Self::Delivered,
+        Self::Retry,
+        Self::Rejected,
+        Self::Unknown,
+        Self::Buried,
+        Self::Recalled,
+        Self::Kicked,
+    ];
+
     /// The one name used in JSON and storage.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -68,6 +90,22 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What an event says about a hand-over: `Some(true)`, it began; `Some(false)`, it was answered, by
+/// the sink or by a person who took the message over; `None`, nothing. A decision answers nothing:
+/// a message that is held or refused after an attempt may still have gone.
+pub(crate) const fn unanswered(event: Event) -> Option<bool> {
+    match event {
+        Event::Attempted => Some(true),
+        Event::Delivered
+        | Event::Retry
+        | Event::Rejected
+        | Event::Unknown
+        | Event::Buried
+        | Event::Kicked => Some(false),
+        Event::Accepted | Event::Held | Event::Refused | Event::Expired | Event::Recalled => None,
     }
 }
 
@@ -167,14 +205,14 @@ pub struct ReceiptAsk {
     pub to: Option<Timestamp>,
     /// Filed after this place: for paging.
     pub after: Option<u64>,
-    /// At most so many.
+    /// At most so many, and never more than [`PAGE_MAX`]; 0 asks for as many as that.
     pub max: usize,
 }
 
 /// Where receipts live.
 #[async_trait]
 pub trait ReceiptLog: Send + Sync {
-    /// Files receipts; durable when it returns.
+    /// Files receipts; durable when it returns. Their places follow one another in this order.
     async fn append(&self, receipts: Vec<Receipt>) -> Result<()>;
 
     /// The receipts asked for, in the order they were filed.
@@ -187,3 +225,6 @@ pub trait ReceiptLog: Send + Sync {
     /// For each message: has any receipt been filed?
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>>;
 }
+
+#[cfg(test)]
+mod tests;

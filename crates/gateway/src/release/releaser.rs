@@ -27,7 +27,7 @@ pub struct ReleaserParts {
     /// Where receipts are filed.
     pub receipts: Arc<dyn ReceiptLog>,
     /// Where alarms are raised.
-    pub alerts: Arc<Alerts>,
+    pub alerts: Alerts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The stop after a clock jump.

@@ -53,11 +53,20 @@ impl LogSink {
     /// Writes to the process's standard output.
     #[must_use]
     pub fn stdout(clock: Arc<dyn Clock>) -> Self {
-        Self::new(Target { medium: Box::new(Stdout), torn: false }, clock)
+        Self::new(
+            Target {
+                medium: Box::new(Stdout),
+                torn: false,
+            },
+            clock,
+        )
     }
 
     fn new(target: Target, clock: Arc<dyn Clock>) -> Self {
-        Self { target: Arc::new(Mutex::new(target)), clock }
+        Self {
+            target: Arc::new(Mutex::new(target)),
+            clock,
+        }
     }
 }
 
@@ -147,7 +156,10 @@ impl Target {
             File::open(folder_of(path))?.sync_all()?;
         }
         let torn = is_torn(&mut file)?;
-        Ok(Self { medium: Box::new(file), torn })
+        Ok(Self {
+            medium: Box::new(file),
+            torn,
+        })
     }
 
     fn write(&mut self, batch: &[Outbound], clock: &dyn Clock) -> Vec<Outcome> {
@@ -155,7 +167,10 @@ impl Target {
         if self.torn {
             bytes.push(b'\n');
         }
-        let lines: Vec<_> = batch.iter().map(|one| form(one, clock.now(), &mut bytes)).collect();
+        let lines: Vec<_> = batch
+            .iter()
+            .map(|one| form(one, clock.now(), &mut bytes))
+            .collect();
         let (written, fault) = self.write_all(&bytes);
         if written > 0 {
             self.torn = bytes[written - 1] != b'\n';
@@ -173,7 +188,11 @@ impl Target {
                 if from < written {
                     Outcome::Unknown { why }
                 } else {
-                    Outcome::Retry { after: None, whole_lane: true, why }
+                    Outcome::Retry {
+                        after: None,
+                        whole_lane: true,
+                        why,
+                    }
                 }
             }
         });
@@ -207,10 +226,16 @@ fn form(outbound: &Outbound, now: Timestamp, bytes: &mut Vec<u8>) -> Formed {
         return Formed::Not(Outcome::TooLate);
     }
     let from = bytes.len();
-    let line = Line { at: now, message: WireMessage::from(outbound) };
+    let line = Line {
+        at: now,
+        message: WireMessage::from(outbound),
+    };
     if let Err(fault) = serde_json::to_writer(&mut *bytes, &line) {
         bytes.truncate(from);
-        let why = format!("the message could not be written as JSON ({:?})", fault.classify());
+        let why = format!(
+            "the message could not be written as JSON ({:?})",
+            fault.classify()
+        );
         return Formed::Not(Outcome::Rejected { why });
     }
     bytes.push(b'\n');

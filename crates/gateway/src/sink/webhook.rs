@@ -50,16 +50,23 @@ const TTL_MAX: i64 = i32::MAX as i64;
 /// Most headers that can be configured.
 const HEADERS_MAX: usize = 32;
 /// Headers this sink sets itself, beside every `webhook-*` and `nightgate-*`.
-const OWN_HEADERS: [&str; 6] =
-    ["content-type", "content-length", "host", "idempotency-key", "ttl", "transfer-encoding"];
+const OWN_HEADERS: [&str; 6] = [
+    "content-type",
+    "content-length",
+    "host",
+    "idempotency-key",
+    "ttl",
+    "transfer-encoding",
+];
 
 /// How a webhook is reached. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct WebhookOptions {
     /// Where to post. Hidden, because addresses carry passwords and tokens.
     pub url: Secret,
-    /// Signing key: `whsec_` and the base64 of at least 24 random bytes.
-    pub secret: Secret,
+    /// Signing key: `whsec_` and the base64 of at least 24 random bytes. `None`: unsigned, for a
+    /// receiver that knows this gateway by other means.
+    pub secret: Option<Secret>,
     /// Most messages in one request, 1 to [`BATCH_MAX_LIMIT`].
     pub batch_max: usize,
     /// For one request and its answer, at most [`TIMEOUT_LIMIT`].
@@ -73,9 +80,9 @@ pub struct WebhookOptions {
 }
 
 impl WebhookOptions {
-    /// Posts to `url`, signed with `secret`, with the defaults above.
+    /// Posts to `url`, signed with `secret` if there is one, with the defaults above.
     #[must_use]
-    pub fn new(url: Secret, secret: Secret) -> Self {
+    pub fn new(url: Secret, secret: Option<Secret>) -> Self {
         Self {
             url,
             secret,
@@ -123,7 +130,7 @@ impl WebhookOptions {
 pub struct WebhookSink {
     client: reqwest::Client,
     address: Address,
-    signer: Webhook,
+    signer: Option<Webhook>,
     batch_max: usize,
     clock: Arc<dyn Clock>,
 }
@@ -136,11 +143,15 @@ impl WebhookSink {
     pub fn new(options: &WebhookOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         let address = Address::parse(&options.url, options.allow_plain_http)?;
         if !(1..=BATCH_MAX_LIMIT).contains(&options.batch_max) {
-            return Err(invalid(format!("use `batch_max`: set it to 1 to {BATCH_MAX_LIMIT}")));
+            return Err(invalid(format!(
+                "use `batch_max`: set it to 1 to {BATCH_MAX_LIMIT}"
+            )));
         }
         if options.timeout.is_zero() || options.timeout > TIMEOUT_LIMIT {
             let limit = TIMEOUT_LIMIT.as_secs();
-            return Err(invalid(format!("use `timeout`: set it to more than 0 and at most {limit} s")));
+            return Err(invalid(format!(
+                "use `timeout`: set it to more than 0 and at most {limit} s"
+            )));
         }
         if options.connect_timeout.is_zero() || options.connect_timeout >= options.timeout {
             let what = "use `connect_timeout`: set it to more than 0 and less than `timeout`";
@@ -163,8 +174,14 @@ impl WebhookSink {
         let client = client.build().map_err(|fault| {
             invalid("build the webhook's client".to_owned()).with(fault.without_url())
         })?;
-        let signer = signer(&options.secret)?;
-        Ok(Self { client, address, signer, batch_max: options.batch_max, clock })
+        let signer = options.secret.as_ref().map(signer).transpose()?;
+        Ok(Self {
+            client,
+            address,
+            signer,
+            batch_max: options.batch_max,
+            clock,
+        })
     }
 
     /// Where it posts to, printable.
@@ -198,7 +215,10 @@ impl WebhookSink {
         let request = self.client.post(self.address.url()).headers(headers);
         match request.body(reqwest::Body::wrap(body)).send().await {
             Ok(response) => {
-                let ids: Vec<_> = places.iter().map(|at| batch[*at].message().id.as_str()).collect();
+                let ids: Vec<_> = places
+                    .iter()
+                    .map(|at| batch[*at].message().id.as_str())
+                    .collect();
                 Ok(answer::read(response, &ids, self.clock.now()).await)
             }
             Err(fault) => match witness.passage() {
@@ -208,7 +228,7 @@ impl WebhookSink {
         }
     }
 
-    /// The signed request: its body and its own headers.
+    /// The request, signed if there is a key: its body and its own headers.
     fn request(
         &self,
         batch: &[Outbound],
@@ -217,15 +237,20 @@ impl WebhookSink {
     ) -> std::result::Result<(Bytes, HeaderMap), String> {
         let message = |place: &usize| {
             let wire = WireMessage::from(&batch[*place]);
-            Keyed { idempotency_key: batch[*place].message().id.as_str(), wire }
+            Keyed {
+                idempotency_key: batch[*place].message().id.as_str(),
+                wire,
+            }
         };
-        let body = Envelope { messages: places.iter().map(message).collect() };
+        let body = Envelope {
+            messages: places.iter().map(message).collect(),
+        };
         let body = serde_json::to_vec(&body).map_err(|fault| format!("{:?}", fault.classify()))?;
-        let ids = places.iter().map(|place| batch[*place].message().id.as_str());
+        let ids = places
+            .iter()
+            .map(|place| batch[*place].message().id.as_str());
         let id = webhook_id(ids);
         let seconds = now.as_second();
-        let signature =
-            self.signer.sign(&id, seconds, &body).map_err(|fault| fault.to_string())?;
         let mut headers = HeaderMap::new();
         let mut set = |name: &'static str, value: &str| {
             let value = HeaderValue::from_str(value).map_err(|fault| format!("{name}: {fault}"))?;
@@ -233,9 +258,18 @@ impl WebhookSink {
             Ok::<_, String>(())
         };
         set(standardwebhooks::HEADER_WEBHOOK_ID, &id)?;
-        set(standardwebhooks::HEADER_WEBHOOK_TIMESTAMP, &seconds.to_string())?;
-        set(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, &signature)?;
-        let ends = places.iter().map(|place| batch[*place].permit().not_after());
+        set(
+            standardwebhooks::HEADER_WEBHOOK_TIMESTAMP,
+            &seconds.to_string(),
+        )?;
+        if let Some(signer) = &self.signer {
+            let signature = signer.sign(&id, seconds, &body);
+            let signature = signature.map_err(|fault| fault.to_string())?;
+            set(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, &signature)?;
+        }
+        let ends = places
+            .iter()
+            .map(|place| batch[*place].permit().not_after());
         if let Some(end) = ends.min() {
             let ttl = end.duration_since(now).as_secs().clamp(0, TTL_MAX);
             set("nightgate-not-after", &end.to_string())?;
@@ -271,19 +305,33 @@ impl Sink for WebhookSink {
         let mut parts: Vec<Vec<usize>> = all.chunks(self.batch_max).rev().map(Vec::from).collect();
         while let Some(part) = parts.pop() {
             let now = self.clock.now();
-            let (part, late): (Vec<_>, Vec<_>) =
-                part.into_iter().partition(|place| batch[*place].may_leave_at(now));
-            late.iter().for_each(|place| outcomes[*place] = Outcome::TooLate);
+            let (part, late): (Vec<_>, Vec<_>) = part
+                .into_iter()
+                .partition(|place| batch[*place].may_leave_at(now));
+            late.iter()
+                .for_each(|place| outcomes[*place] = Outcome::TooLate);
             if part.is_empty() {
                 continue;
             }
             match self.hand_over(&batch, &part, now).await {
                 Ok(Meaning::Each(each)) => {
-                    part.iter().zip(each).for_each(|(place, one)| outcomes[*place] = one);
+                    part.iter()
+                        .zip(each)
+                        .for_each(|(place, one)| outcomes[*place] = one);
                 }
                 Ok(Meaning::All(one)) => {
-                    let stop = matches!(one, Outcome::Retry { whole_lane: true, .. });
-                    let rest = if stop { std::mem::take(&mut parts).concat() } else { Vec::new() };
+                    let stop = matches!(
+                        one,
+                        Outcome::Retry {
+                            whole_lane: true,
+                            ..
+                        }
+                    );
+                    let rest = if stop {
+                        std::mem::take(&mut parts).concat()
+                    } else {
+                        Vec::new()
+                    };
                     let same = part.iter().chain(&rest);
                     same.for_each(|place| outcomes[*place] = one.clone());
                 }
@@ -297,8 +345,13 @@ impl Sink for WebhookSink {
                     });
                 }
                 Err(late) => {
-                    late.iter().for_each(|place| outcomes[*place] = Outcome::TooLate);
-                    parts.push(part.into_iter().filter(|place| !late.contains(place)).collect());
+                    late.iter()
+                        .for_each(|place| outcomes[*place] = Outcome::TooLate);
+                    parts.push(
+                        part.into_iter()
+                            .filter(|place| !late.contains(place))
+                            .collect(),
+                    );
                 }
             }
         }
@@ -308,7 +361,9 @@ impl Sink for WebhookSink {
 
 impl fmt::Debug for WebhookSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebhookSink").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("WebhookSink")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -346,7 +401,10 @@ fn signer(secret: &Secret) -> Result<Webhook> {
              {KEY_MIN_BYTES} random bytes (`openssl rand -base64 32`)"
         ))
     };
-    let text = secret.expose().strip_prefix("whsec_").unwrap_or(secret.expose());
+    let text = secret
+        .expose()
+        .strip_prefix("whsec_")
+        .unwrap_or(secret.expose());
     let key = STANDARD.decode(text).map_err(|_| wanted())?;
     if key.len() < KEY_MIN_BYTES {
         return Err(wanted());
@@ -363,10 +421,15 @@ fn headers_of(configured: &BTreeMap<String, Secret>) -> Result<HeaderMap> {
         let lower = name.to_ascii_lowercase();
         let own = lower.starts_with("webhook-") || lower.starts_with("nightgate-");
         if own || OWN_HEADERS.contains(&lower.as_str()) {
-            let what = format!("use the header `{name}`: Nightgate sets it, take it out of `headers`");
+            let what =
+                format!("use the header `{name}`: Nightgate sets it, take it out of `headers`");
             return Err(invalid(what));
         }
-        let read = || invalid(format!("read the header `{name}`: it holds characters HTTP forbids"));
+        let read = || {
+            invalid(format!(
+                "read the header `{name}`: it holds characters HTTP forbids"
+            ))
+        };
         let header = HeaderName::try_from(&lower).map_err(|_| read())?;
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| read())?;
         value.set_sensitive(true);

@@ -1,1 +1,177 @@
+use tempfile::TempDir;
 
+use super::*;
+
+const SCHEMA: Schema = Schema {
+    part: "test",
+    application: 0x7465_7374,
+    version: 3,
+    create: "CREATE TABLE row (n INTEGER PRIMARY KEY) STRICT",
+};
+
+/// Inserts numbers; 7 plays a disk that fails, 8 a file that another process holds.
+struct Numbers;
+
+impl Work for Numbers {
+    type Row = i64;
+
+    fn apply(&mut self, conn: &Connection, rows: Vec<i64>) -> rusqlite::Result<u64> {
+        let code = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        for row in &rows {
+            conn.execute("INSERT INTO row VALUES (?1)", [row])?;
+            match row {
+                7 => return Err(code(rusqlite::ffi::SQLITE_IOERR_FSYNC)),
+                8 => return Err(code(rusqlite::ffi::SQLITE_BUSY)),
+                _ => {}
+            }
+        }
+        Ok(rows.len() as u64)
+    }
+
+    fn forget(&mut self) {}
+}
+
+fn writer(path: &Path) -> Writer<i64> {
+    Writer::start(
+        "test",
+        "write numbers",
+        open(path, &SCHEMA).unwrap(),
+        Numbers,
+    )
+    .unwrap()
+}
+
+async fn numbers(path: &Path) -> Vec<i64> {
+    let read = |conn: &Connection| {
+        let mut statement = conn.prepare("SELECT n FROM row ORDER BY n")?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    Readers::new("test", path)
+        .read("read numbers", read)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_failed_write_poisons_and_leaves_nothing_of_itself() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let book = writer(&path);
+    assert_eq!(book.write(vec![1, 2]).await.unwrap(), 2);
+    assert_eq!(
+        book.write(vec![3, 7]).await.unwrap_err().kind,
+        Kind::Poisoned
+    );
+    assert_eq!(book.write(vec![4]).await.unwrap_err().kind, Kind::Poisoned);
+    assert_eq!(book.check().unwrap_err().kind, Kind::Poisoned);
+    assert_eq!(
+        numbers(&path).await,
+        [1, 2],
+        "what was promised before is still read"
+    );
+    drop(book);
+    assert_eq!(
+        writer(&path).write(vec![3]).await.unwrap(),
+        1,
+        "a restart lifts it"
+    );
+}
+
+#[tokio::test]
+async fn a_file_held_by_another_is_unavailable_and_poisons_nothing() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let book = writer(&path);
+    assert_eq!(
+        book.write(vec![8]).await.unwrap_err().kind,
+        Kind::Unavailable
+    );
+    assert_eq!(book.write(vec![9]).await.unwrap(), 1);
+    assert_eq!(numbers(&path).await, [9]);
+}
+
+#[tokio::test]
+async fn writes_that_wait_together_share_one_transaction() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let conn = open(&path, &SCHEMA).unwrap();
+    let mut desk = Desk {
+        part: "test",
+        op: "write numbers",
+        conn,
+        work: Numbers,
+        poisoned: Arc::new(AtomicBool::new(false)),
+    };
+    let (mut group, mut answers) = (Vec::new(), Vec::new());
+    for rows in [vec![1], vec![2, 3], vec![8]] {
+        let (done, answer) = oneshot::channel();
+        group.push(Job { rows, done });
+        answers.push(answer);
+    }
+    desk.settle(group);
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().unwrap_err().kind, Kind::Unavailable);
+    }
+    assert_eq!(numbers(&path).await, [] as [i64; 0], "all or nothing");
+}
+
+#[test]
+fn a_file_of_another_kind_or_a_newer_version_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    open(&path, &SCHEMA).unwrap();
+    let newer = open(
+        &path,
+        &Schema {
+            version: 2,
+            ..SCHEMA
+        },
+    )
+    .unwrap_err();
+    assert_eq!(newer.kind, Kind::Invalid);
+    assert!(
+        newer
+            .to_string()
+            .contains("it has version 3, this program knows 2"),
+        "{newer}"
+    );
+    let other = open(
+        &path,
+        &Schema {
+            application: 1,
+            ..SCHEMA
+        },
+    )
+    .unwrap_err();
+    assert_eq!(other.kind, Kind::Invalid);
+    let path = dir.path().join("text.db");
+    std::fs::write(
+        &path,
+        "this is no database, however long one reads on in it",
+    )
+    .unwrap();
+    assert_eq!(open(&path, &SCHEMA).unwrap_err().kind, Kind::Corrupt);
+}
+
+#[test]
+fn an_instant_keeps_its_whole_range() {
+    let conn = Connection::open_in_memory().unwrap();
+    let texts = [
+        "-009999-01-02T01:59:59Z",
+        "1601-01-01T00:00:00.5Z",
+        "9999-12-30T22:00:00.999999999Z",
+    ];
+    let far = texts.map(|text| text.parse().unwrap());
+    let near =
+        [0, 1, -1, i64::MAX, i64::MIN].map(|n| Timestamp::from_nanosecond(n.into()).unwrap());
+    for at in far.into_iter().chain(near) {
+        let back: Instant = conn
+            .query_row("SELECT ?1", [Instant(at)], |row| row.get(0))
+            .unwrap();
+        assert_eq!(back.0, at);
+    }
+    let wrong = conn
+        .query_row("SELECT 'soon'", [], |row| row.get::<_, Instant>(0))
+        .unwrap_err();
+    assert_eq!(kind(&wrong, false), Kind::Corrupt);
+}

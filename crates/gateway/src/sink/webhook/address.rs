@@ -46,7 +46,9 @@ impl Address {
     /// Whether it points at this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        let Some(host) = self.0.host_str() else { return false };
+        let Some(host) = self.0.host_str() else {
+            return false;
+        };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
@@ -93,7 +95,10 @@ mod tests {
     fn password_and_query_never_print() {
         let text = "https://ana:swordfish@example.com:8443/hook?token=tuna#part";
         let address = parse(text, false).unwrap();
-        assert_eq!(address.to_string(), "https://<hidden>@example.com:8443/hook?<hidden>");
+        assert_eq!(
+            address.to_string(),
+            "https://<hidden>@example.com:8443/hook?<hidden>"
+        );
         assert_eq!(format!("{address:?}"), format!("Address({address})"));
         assert_eq!(address.url().as_str(), text);
     }
@@ -104,8 +109,15 @@ mod tests {
         assert_eq!(fault.kind, Kind::Invalid);
         let text = format!("{fault} {fault:?}");
         assert!(text.contains("allow_plain_http = true"), "{text}");
-        assert!(!text.contains("swordfish") && !text.contains("tuna"), "{text}");
-        for here in ["http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:8080/"] {
+        assert!(
+            !text.contains("swordfish") && !text.contains("tuna"),
+            "{text}"
+        );
+        for here in [
+            "http://127.0.0.1:9/x",
+            "http://localhost/x",
+            "http://[::1]:8080/",
+        ] {
             assert!(parse(here, false).is_ok(), "{here}");
         }
         assert!(parse("http://127.example.com/", false).is_err());

@@ -34,7 +34,11 @@ pub(super) enum Meaning {
 }
 
 fn retry(whole_lane: bool, why: String) -> Meaning {
-    Meaning::All(Outcome::Retry { after: None, whole_lane, why })
+    Meaning::All(Outcome::Retry {
+        after: None,
+        whole_lane,
+        why,
+    })
 }
 
 fn unknown(why: String) -> Meaning {
@@ -58,10 +62,22 @@ pub(super) async fn read(response: Response, ids: &[&str], now: Timestamp) -> Me
 fn of_status(status: StatusCode, after: Option<SignedDuration>) -> Meaning {
     let code = status.as_u16();
     let why = format!("HTTP {code}");
-    let wait = |whole_lane, why| Meaning::All(Outcome::Retry { after, whole_lane, why });
+    let wait = |whole_lane, why| {
+        Meaning::All(Outcome::Retry {
+            after,
+            whole_lane,
+            why,
+        })
+    };
     match code {
-        300..=399 => wait(true, format!("{why}: redirects are not followed, set the final `url`")),
-        401..=403 | 407 => wait(true, format!("{why}: check the credentials and the account")),
+        300..=399 => wait(
+            true,
+            format!("{why}: redirects are not followed, set the final `url`"),
+        ),
+        401..=403 | 407 => wait(
+            true,
+            format!("{why}: check the credentials and the account"),
+        ),
         404 | 405 | 410 | 421 | 501 | 505 => wait(true, format!("{why}: check the `url`")),
         408 | 409 | 425 => wait(false, why),
         429 | 503 => wait(true, why),
@@ -73,7 +89,11 @@ fn of_status(status: StatusCode, after: Option<SignedDuration>) -> Meaning {
 /// What it means that no answer came. `passage` tells whether the request was on its way.
 pub(super) fn of_fault(fault: &reqwest::Error, passage: &Passage) -> Meaning {
     if *passage == Passage::Open {
-        let what = if fault.is_timeout() { "timed out" } else { "was cut" };
+        let what = if fault.is_timeout() {
+            "timed out"
+        } else {
+            "was cut"
+        };
         return unknown(format!("the request {what} after it was on its way"));
     }
     let why = if fault.is_dns() {
@@ -85,7 +105,9 @@ pub(super) fn of_fault(fault: &reqwest::Error, passage: &Passage) -> Meaning {
     } else {
         "the connection closed before the request left"
     };
-    let detail = io_kind(fault).map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let detail = io_kind(fault)
+        .map(|kind| format!(" ({kind})"))
+        .unwrap_or_default();
     retry(true, format!("{why}{detail}"))
 }
 
@@ -94,7 +116,10 @@ fn io_kind(fault: &reqwest::Error) -> Option<std::io::ErrorKind> {
     let mut found = None;
     let mut source = std::error::Error::source(fault);
     while let Some(error) = source {
-        found = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(found);
+        found = error
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind)
+            .or(found);
         source = error.source();
     }
     found.filter(|kind| *kind != std::io::ErrorKind::Other)
@@ -113,10 +138,19 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
 }
 
 fn claims_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return false;
+    };
     // A type that cannot even be read is not taken for "other content, so all is well".
-    let Ok(text) = value.to_str() else { return true };
-    let essence = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let Ok(text) = value.to_str() else {
+        return true;
+    };
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
@@ -164,11 +198,15 @@ fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
         Err(fault) => Err(fault),
     };
     let entries = match answer {
-        Ok(Answer { outcomes: Some(entries) }) => entries,
+        Ok(Answer {
+            outcomes: Some(entries),
+        }) => entries,
         Ok(Answer { outcomes: None }) => return delivered,
         Err(_) => {
             let code = status.as_u16();
-            return unknown(format!("HTTP {code}, then a JSON answer that could not be read"));
+            return unknown(format!(
+                "HTTP {code}, then a JSON answer that could not be read"
+            ));
         }
     };
     let mut by_id: HashMap<&str, Option<&Entry>> = HashMap::with_capacity(entries.len());
@@ -180,8 +218,12 @@ fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
     }
     let outcome = |id: &&str| match by_id.get(id) {
         Some(Some(entry)) => of_entry(entry),
-        Some(None) => Outcome::Unknown { why: "the answer contradicts itself".to_owned() },
-        None => Outcome::Unknown { why: "the answer leaves this message out".to_owned() },
+        Some(None) => Outcome::Unknown {
+            why: "the answer contradicts itself".to_owned(),
+        },
+        None => Outcome::Unknown {
+            why: "the answer leaves this message out".to_owned(),
+        },
     };
     Meaning::Each(ids.iter().map(outcome).collect())
 }
@@ -189,11 +231,19 @@ fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
 fn of_entry(entry: &Entry) -> Outcome {
     let why = why(entry);
     match entry.outcome.as_str() {
-        "delivered" => Outcome::Delivered { reference: reference(entry) },
-        "retry" => Outcome::Retry { after: after(entry), whole_lane: false, why },
+        "delivered" => Outcome::Delivered {
+            reference: reference(entry),
+        },
+        "retry" => Outcome::Retry {
+            after: after(entry),
+            whole_lane: false,
+            why,
+        },
         "rejected" => Outcome::Rejected { why },
         "unknown" => Outcome::Unknown { why },
-        _ => Outcome::Unknown { why: "the answer gives an outcome that is not known".to_owned() },
+        _ => Outcome::Unknown {
+            why: "the answer gives an outcome that is not known".to_owned(),
+        },
     }
 }
 
@@ -206,7 +256,9 @@ fn after(entry: &Entry) -> Option<SignedDuration> {
 fn reference(entry: &Entry) -> Option<String> {
     let fits = |text: &String| {
         (1..=REFERENCE_MAX_BYTES).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'@')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'@')
     };
     entry.reference.clone().filter(fits)
 }
@@ -214,11 +266,14 @@ fn reference(entry: &Entry) -> Option<String> {
 /// The receiver's reason if it is a plain code (`invalid_number`, `E.3008`), else that there was
 /// one: free text may quote the recipient or the body, and receipts outlive both.
 fn why(entry: &Entry) -> String {
-    let said = format!("the receiver said {}", match entry.outcome.as_str() {
-        "retry" => "retry",
-        "rejected" => "rejected",
-        _ => "unknown",
-    });
+    let said = format!(
+        "the receiver said {}",
+        match entry.outcome.as_str() {
+            "retry" => "retry",
+            "rejected" => "rejected",
+            _ => "unknown",
+        }
+    );
     match &entry.why {
         None => said,
         Some(code) if is_code(code) => format!("{said}: {code}"),
@@ -230,5 +285,7 @@ fn is_code(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     (1..=CODE_MAX_BYTES).contains(&text.len())
         && digits <= CODE_MAX_DIGITS
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
 }

@@ -33,7 +33,10 @@ pub(super) struct Witness(Arc<Mutex<Passage>>);
 
 impl Witness {
     pub(super) fn passage(&self) -> Passage {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, passage: Passage) {

@@ -1,0 +1,144 @@
+//! Decisions a second on one core.
+//!
+//! `cargo bench -p nightgate-core --bench decide`
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench that fails may panic"
+)]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::Instant;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use nightgate_core::consent::{Basis, Grant};
+use nightgate_core::ruleset::PackSource;
+use nightgate_core::{
+    Channel, Consent, ConsentAnswer, Facts, House, Jurisdiction, Message, MessageId, Priority,
+    Purpose, Recipient, Ruleset, Scope, decide, locate,
+};
+
+const KR: &str = include_str!("../../../rules/kr.toml");
+const HOUSE: &str = include_str!("../../../rules/house.toml");
+/// Distinct recipients in one round, so that no run asks about one message only.
+const MESSAGES: usize = 10_000;
+const ROUNDS: usize = 100;
+
+fn messages(purpose: Purpose, number: impl Fn(usize) -> String) -> Vec<Message> {
+    let message = |index: usize| Message {
+        id: MessageId::new(&format!("m-{index}")).unwrap(),
+        recipient: Recipient::new(&number(index)).unwrap(),
+        channel: Channel::Sms,
+        purpose,
+        campaign: Some("spring".into()),
+        priority: Priority::default(),
+        jurisdiction: None,
+        zone: None,
+        send_at: None,
+        expires_at: None,
+        collapse_key: None,
+        content_type: "text/plain".into(),
+        attributes: BTreeMap::new(),
+        body: b"body".as_slice().into(),
+    };
+    (0..MESSAGES).map(message).collect()
+}
+
+fn e164(index: usize) -> String {
+    format!("+82102{index:07}")
+}
+
+/// Runs `work` over every message, [`ROUNDS`] times, and prints how many a second.
+fn time(name: &str, messages: &[Message], mut work: impl FnMut(&Message)) {
+    messages.iter().for_each(&mut work);
+    let start = Instant::now();
+    for _ in 0..ROUNDS {
+        messages.iter().for_each(&mut work);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let count = (messages.len() * ROUNDS) as f64;
+    println!(
+        "{name:<44} {:>12.0} /s {:>8.0} ns",
+        count / seconds,
+        seconds / count * 1e9
+    );
+}
+
+fn main() {
+    let source = |name: &str, text: &str| PackSource {
+        name: name.into(),
+        text: text.into(),
+    };
+    let sources = [source("kr.toml", KR), source("house.toml", HOUSE)];
+    let rules = Ruleset::load(&sources).unwrap();
+    let house = House {
+        jurisdiction: Jurisdiction::new("KR").unwrap(),
+        zone: TimeZone::get("Asia/Seoul").unwrap(),
+    };
+    let day: Timestamp = "2026-11-22T14:00:00+09:00".parse().unwrap();
+    let night: Timestamp = "2026-11-22T23:00:00+09:00".parse().unwrap();
+    let grant = Grant {
+        at: day - SignedDuration::from_hours(24),
+        basis: Basis::Explicit,
+    };
+    let mut consent = Consent::default();
+    consent.grant(Scope::General, grant);
+    let general = ConsentAnswer::Known(consent);
+    consent.grant(Scope::Night, grant);
+    let both = ConsentAnswer::Known(consent);
+
+    let ads = messages(Purpose::Advertising, e164);
+    let notices = messages(Purpose::Informational, e164);
+    let place = locate(&ads[0], &house);
+    let run = |name: &str, messages: &[Message], consent: &ConsentAnswer, now| {
+        time(name, messages, |message| {
+            let facts = Facts {
+                consent,
+                place: &place,
+            };
+            black_box(decide(&rules, black_box(message), &facts, now));
+        });
+    };
+    run("decide: advertising, open", &ads, &general, day);
+    run("decide: advertising, held at night", &ads, &general, night);
+    run("decide: advertising, night consent", &ads, &both, night);
+    run(
+        "decide: informational",
+        &notices,
+        &ConsentAnswer::Unknown,
+        night,
+    );
+
+    let whole = |message: &Message| {
+        let place = locate(message, &house);
+        black_box(rules.class(message, &place));
+        let facts = Facts {
+            consent: &general,
+            place: &place,
+        };
+        black_box(decide(&rules, message, &facts, day));
+    };
+    time("locate + class + decide: +8210…", &ads, whole);
+    let national = messages(Purpose::Advertising, |index| {
+        format!("010-{:04}-{index:04}", 2000)
+    });
+    time("locate + class + decide: 010-…", &national, whole);
+    let american = messages(Purpose::Advertising, |index| {
+        format!("+1907{:07}", 2_220_000 + index)
+    });
+    time("locate: +1907…", &american[..1000], |message| {
+        black_box(locate(message, &house));
+    });
+    time("recipient key: +8210…", &ads, |message| {
+        black_box(message.recipient.key("KR"));
+    });
+    time("recipient key: 010-…", &national, |message| {
+        black_box(message.recipient.key("KR"));
+    });
+    time("recipient key: +1907…", &american[..1000], |message| {
+        black_box(message.recipient.key("KR"));
+    });
+}

@@ -1,0 +1,107 @@
+//! `nightgate drain`: releases all that is due, then exits. What the original calls the batch job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
+
+use super::road::Road;
+use super::{Common, Done, EXIT_OK, EXIT_PARTIAL, Failure, out};
+use crate::clock::{Clock, SystemClock};
+use crate::hold::HoldStore;
+use crate::release::Tick;
+
+/// How long a drain waits for the last alarms to be delivered.
+const LAST_ALARMS: Duration = Duration::from_secs(10);
+
+/// Release everything that is due, inside the rules, then exit.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Wait for messages whose due is at most so far ahead, such as back-offs ("10m")
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    wait: SignedDuration,
+}
+
+impl Drain {
+    pub(super) async fn run(self, common: &Common) -> Done {
+        let loaded = common.load()?;
+        super::serve::start_log(&loaded.config);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let road = Road::open(&loaded.config, Arc::clone(&clock)).await?;
+        let until = clock.now().checked_add(self.wait).unwrap_or(Timestamp::MAX);
+        let bar = bar(&*road.hold, clock.now()).await?;
+        let total = drain(&road, until, &bar, common.json).await;
+        bar.finish_and_clear();
+        road.alerts.flush(LAST_ALARMS).await;
+        let total = total?;
+        report(&total, common.json)?;
+        Ok(if total.remaining + total.buried > 0 { EXIT_PARTIAL } else { EXIT_OK })
+    }
+}
+
+/// Ticks until nothing is due at or before `until`.
+async fn drain(
+    road: &Road,
+    until: Timestamp,
+    bar: &ProgressBar,
+    json: bool,
+) -> Result<Tick, Failure> {
+    let mut total = Tick::default();
+    let interrupted = super::serve::interrupted();
+    tokio::pin!(interrupted);
+    loop {
+        let tick = road.releaser.tick().await?;
+        total.add(&tick);
+        total.remaining = tick.remaining;
+        total.wake = tick.wake;
+        bar.inc(tick.delivered + tick.refused + tick.expired + tick.rejected + tick.buried);
+        if json && tick.moved() {
+            out::say_json(&tick)?;
+        }
+        let due = road.releaser.status().iter().any(|lane| lane.due > 0 && !lane.paused);
+        let wake = match tick.wake {
+            Some(wake) if due || wake <= until => wake,
+            _ => return Ok(total),
+        };
+        tokio::select! {
+            () = road.clock.sleep_until(wake) => {}
+            () = &mut interrupted => return Ok(total),
+        }
+    }
+}
+
+async fn bar(hold: &dyn HoldStore, now: Timestamp) -> Result<ProgressBar, Failure> {
+    if !out::watched() {
+        return Ok(ProgressBar::hidden());
+    }
+    let shelves = hold.shelves(None, Some(now)).await?;
+    let due = shelves.iter().map(|shelf| shelf.held).sum();
+    let style = "{bar:40} {pos}/{len} due messages, {per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(style)
+        .map_err(|error| Failure::failed(format!("failed to draw a progress bar: {error}")))?;
+    Ok(ProgressBar::new(due).with_style(style))
+}
+
+fn report(total: &Tick, json: bool) -> Result<(), Failure> {
+    if json {
+        return out::say_json(total);
+    }
+    out::say(&format!(
+        "delivered {} · held again {} · refused {} · expired {} · rejected {} · unknown {} · \
+         buried {} · still due {}",
+        total.delivered,
+        total.held,
+        total.refused,
+        total.expired,
+        total.rejected,
+        total.unknown,
+        total.buried,
+        total.remaining
+    ))?;
+    if let Some(wake) = total.wake {
+        out::say(&format!("next due {wake}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Builds the whole road from a configuration: the one place that names concrete backends.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use nightgate_core::ruleset::PackSource;
+use nightgate_core::{Channel, Purpose, Ruleset};
+
+use super::Failure;
+use crate::alert::AlertPort;
+use crate::alert::desk::{Alerts, DeskOptions};
+use crate::alert::log::LogPort;
+use crate::alert::slack::{SlackOptions, SlackPort};
+use crate::clock::Clock;
+use crate::config::{
+    Config, ConsentValidity, HoldKind, LaneConfig, OnUnknown as ConfiguredOnUnknown, SinkConfig,
+    WebhookConfig,
+};
+use crate::consent::ConsentBook;
+use crate::decider::Decider;
+use crate::gate::{Gate, GateParts, Routes};
+use crate::hold::{self, HoldStore, Lane};
+use crate::metrics::Metrics;
+use crate::receipt::ReceiptLog;
+use crate::release::backoff::Backoff;
+use crate::release::freeze::Freeze;
+use crate::release::limiter::Pace;
+use crate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts};
+use crate::secret::Secret;
+use crate::sink::Sink;
+use crate::sink::log::LogSink;
+use crate::sink::webhook::{WebhookOptions, WebhookSink};
+
+/// The Korean rules, compiled in.
+pub const KR_PACK: &str = include_str!("../../../../rules/kr.toml");
+
+/// Every part of the road, ready to use.
+pub struct Road {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Rules, house and consent.
+    pub decider: Arc<Decider>,
+    /// Where messages are held.
+    pub hold: Arc<dyn HoldStore>,
+    /// Where consents live.
+    pub consent: Arc<dyn ConsentBook>,
+    /// Where receipts are filed.
+    pub receipts: Arc<dyn ReceiptLog>,
+    /// Where alarms are raised.
+    pub alerts: Alerts,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The only way in.
+    pub gate: Arc<Gate>,
+    /// The only way out.
+    pub releaser: Arc<Releaser>,
+}
+
+/// The parts that keep something.
+pub struct Stores {
+    /// Where messages are held.
+    pub hold: Arc<dyn HoldStore>,
+    /// Where consents live.
+    pub consent: Arc<dyn ConsentBook>,
+    /// Where receipts are filed.
+    pub receipts: Arc<dyn ReceiptLog>,
+}
+
+impl Road {
+    /// Opens the stores of `config` and joins all parts.
+    ///
+    /// # Errors
+    /// A rule pack with faults, a store that cannot be opened, a sink that is set up wrong.
+    pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let stores = Stores::open(config, &*clock).await?;
+        let sinks = sinks(config, &clock)?;
+        let ports = ports(config, &clock)?;
+        Self::join(config, clock, stores, sinks, ports)
+    }
+
+    /// Joins parts that are open already: for the demo and for tests of the whole road.
+    ///
+    /// # Errors
+    /// A rule pack with faults.
+    pub fn join(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        stores: Stores,
+        sinks: Vec<Arc<dyn Sink>>,
+        ports: Vec<Arc<dyn AlertPort>>,
+    ) -> Result<Self, Failure> {
+        let Stores { hold, consent, receipts } = stores;
+        let rules = Arc::new(rules(config)?);
+        let decider = Arc::new(Decider::new(rules, config.house.clone(), Arc::clone(&consent)));
+        let options = DeskOptions { window: config.alerts.repeat_after, ..DeskOptions::default() };
+        let alerts = Alerts::new(ports, Arc::clone(&clock), options);
+        let metrics = Arc::new(Metrics::default());
+        let gate = Gate::new(GateParts {
+            decider: Arc::clone(&decider),
+            routes: routes(config),
+            clock: Arc::clone(&clock),
+            hold: Arc::clone(&hold),
+            receipts: Arc::clone(&receipts),
+            alerts: alerts.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let lanes = config.lanes.iter().map(|lane| lane_options(config, lane));
+        let parts = ReleaserParts {
+            decider: Arc::clone(&decider),
+            clock: Arc::clone(&clock),
+            hold: Arc::clone(&hold),
+            receipts: Arc::clone(&receipts),
+            alerts: alerts.clone(),
+            metrics: Arc::clone(&metrics),
+            freeze: Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze)),
+            random: Mutex::new(fastrand::Rng::new()),
+        };
+        let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
+        let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
+        Ok(Self { clock, decider, hold, consent, receipts, alerts, metrics, gate, releaser })
+    }
+}
+
+impl Stores {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    /// When a store cannot be opened; the text says which and why.
+    pub async fn open(config: &Config, clock: &dyn Clock) -> Result<Self, Failure> {
+        let dir = &config.data.dir;
+        let (kind, keep) = (config.hold.store, config.hold.keep_ids);
+        let hold = hold::open::open(kind.as_str(), dir, keep, clock.now()).await?;
+        let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
+            HoldKind::Memory => (
+                Arc::new(crate::consent::memory::MemoryConsentBook::default()),
+                Arc::new(crate::receipt::memory::MemoryReceiptLog::default()),
+            ),
+            HoldKind::Sqlite => (Arc::new(open_consent(dir)?), Arc::new(open_receipts(dir)?)),
+        };
+        Ok(Self { hold, consent, receipts })
+    }
+}
+
+fn open_consent(dir: &Path) -> Result<crate::consent::sqlite::SqliteConsentBook, Failure> {
+    Ok(crate::consent::sqlite::SqliteConsentBook::open(&dir.join("consent.db"))?)
+}
+
+fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteReceiptLog, Failure> {
+    Ok(crate::receipt::sqlite::SqliteReceiptLog::open(&dir.join("receipts.db"))?)
+}
+
+/// Loads the rule packs that `config` names.
+///
+/// # Errors
+/// Every fault of every pack, with file and line.
+pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
+    let mut packs = Vec::new();
+    for name in &config.rules.builtin {
+        let text = match name.as_str() {
+            "kr" => KR_PACK,
+            other => return Err(Failure::usage(format!("no built-in rule pack named {other}"))),
+        };
+        packs.push(PackSource { name: format!("rules/{name}.toml"), text: text.to_owned() });
+    }
+    for path in &config.rules.packs {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("rule pack {} cannot be read: {error}", path.display()))
+        })?;
+        packs.push(PackSource { name: path.display().to_string(), text });
+    }
+    let rules = Ruleset::load(&packs).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Failure::usage(format!("rule packs have faults:\n{}", lines.join("\n")))
+    })?;
+    Ok(match config.consent.validity {
+        ConsentValidity::Pack => rules,
+        ConsentValidity::Off => rules.with_consent_validity(None),
+        ConsentValidity::Years(years) => rules.with_consent_validity(Some(years.into())),
+    })
+}
+
+fn routes(config: &Config) -> Routes {
+    let all = Purpose::ALL.iter().flat_map(|purpose| {
+        Channel::ALL.iter().map(move |channel| (*purpose, *channel))
+    });
+    Routes::new(all.filter_map(|(purpose, channel)| {
+        let lane = config.lane_of(purpose, channel)?;
+        Some(((purpose, channel), Lane::new(lane)))
+    }))
+}
+
+fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
+    let on_unknown = |choice| match choice {
+        ConfiguredOnUnknown::Bury => OnUnknown::Bury,
+        ConfiguredOnUnknown::Retry => OnUnknown::Retry,
+    };
+    LaneOptions {
+        lane: Lane::new(&lane.name),
+        pace: Pace {
+            rate: NonZeroU32::new(lane.rate),
+            burst: NonZeroU32::new(lane.burst).unwrap_or(NonZeroU32::MIN),
+            slow_start: short(lane.slow_start),
+            slow_start_from: lane.slow_start_from,
+        },
+        in_flight: lane.in_flight,
+        batch_max: lane.batch_max,
+        tick_max: config.release.tick_max,
+        lease_ttl: config.release.lease_ttl,
+        attempts_max: lane.attempts_max,
+        backoff: Backoff { min: short(lane.backoff_min), max: short(lane.backoff_max) },
+        unknown_advertising: on_unknown(lane.unknown_advertising),
+        unknown_informational: on_unknown(lane.unknown_informational),
+        nothing_moved_after: short(config.alerts.nothing_moved_after),
+        failing_after: config.alerts.failing_after,
+    }
+}
+
+fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Sink>>, Failure> {
+    let sink = |lane: &LaneConfig| -> Result<Arc<dyn Sink>, Failure> {
+        let clock = Arc::clone(clock);
+        Ok(match &lane.sink {
+            SinkConfig::Log(log) => match &log.path {
+                Some(path) => Arc::new(LogSink::file(path, clock)?),
+                None => Arc::new(LogSink::stdout(clock)),
+            },
+            SinkConfig::Webhook(webhook) => {
+                Arc::new(WebhookSink::new(&webhook_options(webhook), clock)?)
+            }
+        })
+    };
+    config.lanes.iter().map(sink).collect()
+}
+
+fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
+    let secret = webhook.secret.clone().unwrap_or_default();
+    WebhookOptions {
+        batch_max: webhook.batch_max,
+        timeout: webhook.timeout,
+        connect_timeout: webhook.connect_timeout,
+        headers: webhook.headers.clone(),
+        allow_plain_http: webhook.allow_plain_http,
+        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), secret)
+    }
+}
+
+fn ports(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn AlertPort>>, Failure> {
+    let mut ports: Vec<Arc<dyn AlertPort>> = vec![Arc::new(LogPort)];
+    if let Some(url) = &config.alerts.slack_url {
+        let options = SlackOptions::new(url.clone(), config.alerts.language);
+        ports.push(Arc::new(SlackPort::new(&options, Arc::clone(clock))?));
+    }
+    Ok(ports)
+}
+
+fn short(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,3 @@
+//! One test binary: each further one is another link.
+
+mod tidy;
