@@ -4,6 +4,7 @@
 //! draws it.
 
 pub mod alert;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod consent;
@@ -11,6 +12,7 @@ pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod ingest;
 pub mod lane;
 pub mod metrics;
 pub mod receipt;

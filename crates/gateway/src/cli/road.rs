@@ -1,7 +1,6 @@
 //! Builds the whole road from a configuration: the one place that names concrete backends.
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,11 +19,15 @@ use crate::config::{
     WebhookConfig,
 };
 use crate::consent::ConsentBook;
+use crate::consent::memory::MemoryBook;
+use crate::consent::sqlite::SqliteBook;
 use crate::decider::Decider;
 use crate::gate::{Gate, GateParts, Routes};
 use crate::hold::{self, HoldStore, Lane};
 use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
+use crate::receipt::memory::MemoryLog;
+use crate::receipt::sqlite::SqliteLog;
 use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
@@ -135,21 +138,16 @@ impl Stores {
         let hold = hold::open::open(kind.as_str(), dir, keep, clock.now()).await?;
         let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
             HoldKind::Memory => (
-                Arc::new(crate::consent::memory::MemoryConsentBook::default()),
-                Arc::new(crate::receipt::memory::MemoryReceiptLog::default()),
+                Arc::new(MemoryBook::default()),
+                Arc::new(MemoryLog::default()),
             ),
-            HoldKind::Sqlite => (Arc::new(open_consent(dir)?), Arc::new(open_receipts(dir)?)),
+            HoldKind::Sqlite => (
+                Arc::new(SqliteBook::open(&dir.join("consent.db"))?),
+                Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
+            ),
         };
         Ok(Self { hold, consent, receipts })
     }
-}
-
-fn open_consent(dir: &Path) -> Result<crate::consent::sqlite::SqliteConsentBook, Failure> {
-    Ok(crate::consent::sqlite::SqliteConsentBook::open(&dir.join("consent.db"))?)
-}
-
-fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteReceiptLog, Failure> {
-    Ok(crate::receipt::sqlite::SqliteReceiptLog::open(&dir.join("receipts.db"))?)
 }
 
 /// Loads the rule packs that `config` names.
@@ -235,7 +233,7 @@ fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Sink>>, 
 }
 
 fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
-    let secret = webhook.secret.clone().unwrap_or_default();
+    let secret = webhook.secret.clone();
     WebhookOptions {
         batch_max: webhook.batch_max,
         timeout: webhook.timeout,

@@ -42,7 +42,7 @@ impl Sums {
     /// provider's own books agree.
     pub(super) fn add_up(&self) -> bool {
         let ended = self.delivered + self.refused + self.expired + self.recalled;
-        let provider = (self.delivered..=self.delivered + self.buried);
+        let provider = self.delivered..=self.delivered + self.buried;
         self.accepted == ended + self.held
             && provider.contains(&self.taken_by_provider)
             && self.taken_twice + self.night_offences == 0
