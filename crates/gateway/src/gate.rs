@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, TimestampRound, Unit};
+use jiff::Timestamp;
 use nightgate_core::{
     Channel, Decision, FieldFault, Message, MessageId, Purpose, Reason, RecipientKey,
 };
@@ -15,6 +15,7 @@ use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::{Decided, Decider};
 use crate::error::{Kind, Result};
+use crate::hold::shelf::{shelf_of, shelf_of_now};
 use crate::hold::{Held, HoldStore, Lane, Put};
 use crate::metrics::Metrics;
 use crate::receipt::{Event, Receipt, ReceiptLog, Subject};
@@ -346,22 +347,4 @@ fn first_receipt(
         reason: Some(reason.clone()),
         ..Receipt::of(event, subject, at)
     }
-}
-
-/// The due of messages that may leave at once: the running minute, so that they share a shelf
-/// instead of opening one for every instant.
-fn shelf_of_now(now: Timestamp) -> Timestamp {
-    let minute = TimestampRound::new()
-        .smallest(Unit::Minute)
-        .mode(jiff::RoundMode::Floor);
-    now.round(minute).unwrap_or(now)
-}
-
-/// The due of a held message, on the next whole second: never early, and few shelves.
-#[must_use]
-pub fn shelf_of(due: Timestamp) -> Timestamp {
-    let second = TimestampRound::new()
-        .smallest(Unit::Second)
-        .mode(jiff::RoundMode::Ceil);
-    due.round(second).unwrap_or(due)
 }

@@ -13,7 +13,7 @@ use super::tally::Tick;
 use crate::alert::text;
 use crate::decider::moves_as_one;
 use crate::error::{Kind, Result};
-use crate::gate::shelf_of;
+use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
 use crate::receipt::{Event, Receipt, Subject};
 use crate::sink::{Outbound, Outcome};
