@@ -10,6 +10,8 @@ pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod http;
+pub mod ingest;
 pub mod lane;
 pub mod metrics;
 pub mod receipt;
