@@ -1,8 +1,10 @@
 //! Nightgate, a quiet-hours gateway for bulk notifications.
 //!
-//! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`. See docs/ARCHITECTURE.md.
+//! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`; docs/ARCHITECTURE.md
+//! draws it.
 
 pub mod alert;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod consent;

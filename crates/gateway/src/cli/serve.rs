@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
+use super::process::{interrupted, start_log};
 use super::road::Road;
 use super::{Common, Done, EXIT_OK, Failure};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::http::{self, Api, Auth, Limits};
 use crate::release::run;
 
@@ -102,29 +102,5 @@ fn limits(config: &Config) -> Limits {
         request_timeout: http.request_timeout,
         bulk_idle_timeout: http.bulk_idle_timeout,
         shutdown_grace: http.shutdown_grace,
-    }
-}
-
-/// Sends log lines to standard error, so that standard output is free for answers.
-pub(super) fn start_log(config: &Config) {
-    let filter = EnvFilter::new(format!("nightgate={}", config.log.level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber is refused; the first one does as well.
-    let _ = match config.log.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
-}
-
-/// Returns on Ctrl-C or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

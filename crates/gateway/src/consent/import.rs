@@ -1,5 +1,5 @@
-//! Consents in bulk, from NDJSON or CSV, a line at a time: memory does not grow with the file, a bad
-//! line costs only itself, and no fault shows a recipient.
+//! Consents in bulk, from NDJSON or CSV, a line at a time: memory does not grow with the file, a
+//! bad line costs only itself, and no fault shows a recipient.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
@@ -34,8 +34,8 @@ const FIELDS: [&str; 7] = ["recipient", "scope", "act", "at", "basis", "ends", "
 pub enum Format {
     /// One JSON object a line.
     Ndjson,
-    /// Comma-separated with a header. No field of a consent holds a line break, so a quoted one is a
-    /// fault: an unclosed quote must not swallow the lines after it.
+    /// Comma-separated with a header. No field of a consent holds a line break, so a quoted one is
+    /// a fault: an unclosed quote must not swallow the lines after it.
     Csv,
 }
 
@@ -369,10 +369,6 @@ struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// Reads the next line into `line`, without its end; the inner fault is a line too long, which
     /// has been passed over.
-    #[expect(
-        clippy::type_complexity,
-        reason = "an end, a fault of the disk and one of the line"
-    )]
     fn next(&mut self) -> io::Result<Option<std::result::Result<(), Fault>>> {
         self.line.clear();
         // Two more than the longest line: its CR and LF.

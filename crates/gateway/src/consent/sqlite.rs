@@ -1,8 +1,8 @@
 //! The consent book on disk: `consent.db`, for one machine and any number of processes on it.
 //!
-//! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are only
-//! ever added, and `consent`, one row a recipient with what the history folds to. Both change in the
-//! same transaction, so the state can always be proved from the history.
+//! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are
+//! only ever added, and `consent`, one row a recipient with what the history folds to. Both change
+//! in the same transaction, so the state can always be proved from the history.
 
 use std::collections::HashMap;
 use std::path::Path;

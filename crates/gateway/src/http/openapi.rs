@@ -21,11 +21,17 @@ const DESCRIPTION: &str = "A quiet-hours gateway for bulk notifications: hand me
 
 /// The topics, in the order they are shown.
 const TAGS: [(&str, &str); 6] = [
-    ("messages", "Handing messages in, asking about them, taking them back"),
+    (
+        "messages",
+        "Handing messages in, asking about them, taking them back",
+    ),
     ("hold", "What is held and what was buried"),
     ("lanes", "The ways out: stops and releases"),
     ("consents", "What recipients agreed to"),
-    ("receipts", "The durable record of every decision and outcome"),
+    (
+        "receipts",
+        "The durable record of every decision and outcome",
+    ),
     ("health", "Probes and figures"),
 ];
 
@@ -36,9 +42,8 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
     document.info.description = Some(DESCRIPTION.to_owned());
     document.info.contact = None;
-    let tag = |(name, text): (&str, &str)| {
-        TagBuilder::new().name(name).description(Some(text)).build()
-    };
+    let tag =
+        |(name, text): (&str, &str)| TagBuilder::new().name(name).description(Some(text)).build();
     document.tags = Some(TAGS.into_iter().map(tag).collect());
     let components = document.components.get_or_insert_default();
     components
@@ -67,7 +72,10 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
     let get = item.get.as_mut().map(|operation| (Method::GET, operation));
-    let post = item.post.as_mut().map(|operation| (Method::POST, operation));
+    let post = item
+        .post
+        .as_mut()
+        .map(|operation| (Method::POST, operation));
     get.into_iter().chain(post)
 }
 
@@ -94,7 +102,9 @@ fn problems(path: &str, need: Need, operation: &Operation) -> Vec<Sort> {
         NoLane, NoMessage, NoToken, NotAllowed, Poisoned, TooLarge, TooSlow, Unavailable,
         Unsupported, WrongHost, WrongToken, WrongType,
     };
-    let mut sorts = vec![WrongHost, LongUri, LargeHead, TooLarge, TooSlow, CutOff, Internal];
+    let mut sorts = vec![
+        WrongHost, LongUri, LargeHead, TooLarge, TooSlow, CutOff, Internal,
+    ];
     if need != Need::Nothing {
         sorts.extend([NoToken, WrongToken, NotAllowed]);
     }

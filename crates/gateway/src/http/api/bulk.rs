@@ -168,7 +168,9 @@ async fn read(mut lines: Lines, sender: mpsc::Sender<Step>) {
                 None
             }
             Next::TooLong(number) => {
-                batch.lines.push((number, Err(Faulty::whole("is longer than a line may be"))));
+                batch
+                    .lines
+                    .push((number, Err(Faulty::whole("is longer than a line may be"))));
                 full = batch.lines.len() >= BATCH_MAX;
                 None
             }
@@ -181,7 +183,12 @@ async fn read(mut lines: Lines, sender: mpsc::Sender<Step>) {
         };
         let ready = full || (last.is_some() && !batch.lines.is_empty());
         // Nobody takes batches any more: the client has gone.
-        if ready && sender.send(Step::Batch(std::mem::take(&mut batch))).await.is_err() {
+        if ready
+            && sender
+                .send(Step::Batch(std::mem::take(&mut batch)))
+                .await
+                .is_err()
+        {
             return;
         }
         if let Some(last) = last {
@@ -191,12 +198,7 @@ async fn read(mut lines: Lines, sender: mpsc::Sender<Step>) {
     }
 }
 
-async fn answer(
-    api: Arc<Api>,
-    mut batches: mpsc::Receiver<Step>,
-    wanted: Wanted,
-    writer: Writer,
-) {
+async fn answer(api: Arc<Api>, mut batches: mpsc::Receiver<Step>, wanted: Wanted, writer: Writer) {
     let mut summary = BulkSummary::default();
     let patience = api.limits.bulk_idle_timeout;
     while let Some(step) = batches.recv().await {

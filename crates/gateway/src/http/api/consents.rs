@@ -132,7 +132,10 @@ fn standing(api: &Api, recipient: Recipient, state: Consent) -> Answer<ConsentLi
         body: Arc::default(),
     };
     let answer = ConsentAnswer::Known(state);
-    let decided = api.gate.decider().decide_one(&message, &answer, api.clock.now());
+    let decided = api
+        .gate
+        .decider()
+        .decide_one(&message, &answer, api.clock.now());
     let snapshot = match &decided.decision {
         Decision::Send(permit) => permit.reason().consent,
         Decision::Hold { reason, .. } | Decision::Refuse { reason } => reason.consent,
@@ -142,7 +145,10 @@ fn standing(api: &Api, recipient: Recipient, state: Consent) -> Answer<ConsentLi
 
 /// One thing a recipient did, as it is recorded.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only its schema is used; `consent::import` reads events")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; `consent::import` reads events"
+)]
 pub(in crate::http) struct ConsentIn {
     /// Who, in any form.
     recipient: String,
@@ -290,10 +296,12 @@ struct Batch {
 impl Batch {
     /// Adds one; whoever names no time did it now.
     fn add(&mut self, number: u64, json: &[u8], now: Timestamp) {
-        let line = serde_json::from_slice::<Map<String, Value>>(json).ok().and_then(|mut map| {
-            map.entry("at").or_insert_with(|| now.to_string().into());
-            serde_json::to_string(&map).ok()
-        });
+        let line = serde_json::from_slice::<Map<String, Value>>(json)
+            .ok()
+            .and_then(|mut map| {
+                map.entry("at").or_insert_with(|| now.to_string().into());
+                serde_json::to_string(&map).ok()
+            });
         // What is no object is told so by the reader of lines.
         self.text.push_str(line.as_deref().unwrap_or("0"));
         self.text.push('\n');
@@ -302,7 +310,12 @@ impl Batch {
 
     fn read(self, api: &Api) -> (Vec<ConsentEvent>, Vec<ImportFault>) {
         let home = api.house().jurisdiction;
-        let rows = rows(Cursor::new(self.text), Format::Ndjson, home.as_str(), SOURCE);
+        let rows = rows(
+            Cursor::new(self.text),
+            Format::Ndjson,
+            home.as_str(),
+            SOURCE,
+        );
         let (mut events, mut faults) = (Vec::new(), Vec::new());
         for row in rows {
             match row {

@@ -164,7 +164,9 @@ fn consent(fields: &mut Fields) -> Option<Consent> {
         return None;
     }
     let consent = serde_json::from_value(value);
-    consent.map_err(|_| fields.fault("consent", CONSENT_RULE)).ok()
+    consent
+        .map_err(|_| fields.fault("consent", CONSENT_RULE))
+        .ok()
 }
 
 fn message(fields: &mut Fields) -> Option<Message> {
@@ -220,7 +222,9 @@ fn answer(
     } = reason;
     let cited = rules.rules().find(|view| Some(view.id) == rule.as_deref());
     let applicable = rules.applicable(message, place, at);
-    let applicable = applicable.iter().filter_map(|rule| serde_json::to_value(rule).ok());
+    let applicable = applicable
+        .iter()
+        .filter_map(|rule| serde_json::to_value(rule).ok());
     ExplainAnswer {
         decision: name,
         at: local(at, zone),

@@ -60,5 +60,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Answer<Json<Health>> {
     )),
 )]
 pub(super) async fn figures(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], api.metrics.encode())
+    (
+        [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        api.metrics.encode(),
+    )
 }

@@ -170,10 +170,7 @@ pub(in crate::http) struct BuriedView {
     ),
     responses((status = 200, description = "Buried messages", body = Vec<BuriedView>)),
 )]
-pub(super) async fn buried(
-    State(api): State<Arc<Api>>,
-    uri: Uri,
-) -> Answer<Json<Vec<BuriedView>>> {
+pub(super) async fn buried(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Json<Vec<BuriedView>>> {
     let mut asked = Asked::read(&uri, &["lane", "max"])?;
     let lane = lane_of(&api, &asked)?;
     let max = asked.number("max", 1, BURIED_MAX).unwrap_or(BURIED_DEFAULT);

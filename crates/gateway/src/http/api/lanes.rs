@@ -64,7 +64,12 @@ pub(super) async fn lane_views(api: &Api) -> Answer<Vec<LaneView>> {
 }
 
 async fn view(api: &Api) -> Answer<Json<LanesView>> {
-    let stopped = api.hold.pauses().await?.iter().any(|pause| pause.lane.is_none());
+    let stopped = api
+        .hold
+        .pauses()
+        .await?
+        .iter()
+        .any(|pause| pause.lane.is_none());
     let lanes = lane_views(api).await?;
     Ok(Json(LanesView { stopped, lanes }))
 }

@@ -26,7 +26,10 @@ const RECEIPTS_SHOWN: usize = 200;
 /// A message as its producer writes it.
 #[derive(ToSchema)]
 #[schema(as = Message)]
-#[expect(dead_code, reason = "only its schema is used; `ingest::wire` reads messages")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; `ingest::wire` reads messages"
+)]
 pub(in crate::http) struct MessageIn {
     /// Idempotency key: 1 to 128 bytes of visible ASCII.
     #[schema(example = "order-1001")]
@@ -119,8 +122,7 @@ pub(super) async fn accept(
         return Ok(Json(answers).into_response());
     }
     let read = wire::read(raw.get().as_bytes());
-    let message =
-        read.map_err(|Faulty { faults, .. }| Problem::faults(Sort::Invalid, faults))?;
+    let message = read.map_err(|Faulty { faults, .. }| Problem::faults(Sort::Invalid, faults))?;
     let mut accepted = to_gate(&api, vec![message]).await?;
     let Some(accepted) = accepted.pop() else {
         return Err(Problem::new(Sort::Internal, "the gate gave no answer"));
@@ -149,7 +151,9 @@ async fn accept_all(api: &Arc<Api>, array: &str) -> Answer<Vec<MessageAnswer>> {
     }
     let house = &api.house().zone;
     let accepted = to_gate(api, messages).await?;
-    let mut accepted = accepted.into_iter().map(|one| MessageAnswer::of(one, house, true));
+    let mut accepted = accepted
+        .into_iter()
+        .map(|one| MessageAnswer::of(one, house, true));
     let mut faulty = faulty.into_iter().peekable();
     let mut answers = Vec::with_capacity(all.len());
     for index in 0..all.len() {
@@ -231,13 +235,20 @@ pub(super) async fn look_up(
         max: RECEIPTS_SHOWN,
         ..ReceiptAsk::default()
     };
-    let found = api.hold.find(std::slice::from_ref(&id)).await?.pop().flatten();
+    let found = api
+        .hold
+        .find(std::slice::from_ref(&id))
+        .await?
+        .pop()
+        .flatten();
     let filed = api.receipts.query(&ask).await?;
     let view = match found {
         Some(found) => of_hold(&api, found),
         None => of_receipts(&id, &filed).ok_or_else(unknown)?,
     };
-    let receipts = filed.into_iter().map(|filed| ReceiptLine::new(filed, false));
+    let receipts = filed
+        .into_iter()
+        .map(|filed| ReceiptLine::new(filed, false));
     Ok(Json(MessageView {
         receipts: receipts.collect(),
         ..view

@@ -101,9 +101,7 @@ impl Api {
     /// The scope of everything for one recipient, under whatever form of the number.
     fn recipient_scope(&self, text: &str) -> Result<Scope, String> {
         let home = self.house().jurisdiction;
-        Ok(Scope::Recipient(
-            Recipient::new(text)?.key(home.as_str()),
-        ))
+        Ok(Scope::Recipient(Recipient::new(text)?.key(home.as_str())))
     }
 }
 

@@ -128,7 +128,12 @@ pub(super) async fn file(
 ) -> Answer<()> {
     let subject = match scope {
         Scope::Id(id) => {
-            let found = api.hold.find(std::slice::from_ref(id)).await?.pop().flatten();
+            let found = api
+                .hold
+                .find(std::slice::from_ref(id))
+                .await?
+                .pop()
+                .flatten();
             found.map_or_else(
                 || Subject {
                     message: Some(id.clone()),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::Extension;
 use futures_util::StreamExt;
 use nightgate_core::{MessageId, Recipient};
 
@@ -20,7 +20,14 @@ use crate::receipt::export::{PAGE_DEFAULT, ReceiptLine, ndjson};
 
 /// The filters, as they are named in a query.
 const FILTERS: [&str; 8] = [
-    "message", "recipient", "campaign", "from", "to", "after", "max", "reveal",
+    "message",
+    "recipient",
+    "campaign",
+    "from",
+    "to",
+    "after",
+    "max",
+    "reveal",
 ];
 
 /// Streams receipts, in the order they were filed
