@@ -104,6 +104,8 @@ pub struct Accepted {
     pub zone: Option<TimeZone>,
     /// Why, unless it is invalid or a duplicate.
     pub reason: Option<Reason>,
+    /// What the rules answered, for a sentence about `reason`; with it and without it alike.
+    pub answer: Option<nightgate_core::Answer>,
     /// The rules its fields break, if it is invalid.
     pub faults: Vec<FieldFault>,
 }
@@ -169,9 +171,13 @@ impl Gate {
         }
         outcome?;
         for (answer, purpose) in answers.iter().zip(purposes) {
-            self.parts.metrics.messages(answer.status.as_str(), purpose, 1);
+            self.parts
+                .metrics
+                .messages(answer.status.as_str(), purpose, 1);
         }
-        self.parts.metrics.accept_took(self.parts.clock.monotonic().saturating_sub(began));
+        self.parts
+            .metrics
+            .accept_took(self.parts.clock.monotonic().saturating_sub(began));
         if answers
             .iter()
             .any(|answer| answer.status == Status::Accepted)
@@ -206,6 +212,7 @@ impl Gate {
                 due: None,
                 zone: None,
                 reason: None,
+                answer: None,
                 faults,
             });
             if let (Status::Duplicate, Some(lane)) = (status, lane) {
@@ -234,11 +241,13 @@ impl Gate {
         let mut staged = Vec::with_capacity(entering.len());
         let mut refused = Vec::new();
         for (one, decided) in entering.into_iter().zip(decided) {
+            let told = nightgate_core::Answer::from(&decided.decision);
             let (status, due, reason) = fate(decided.decision);
             let receipt = first_receipt(&one, status, due, &reason, now);
             let answer = &mut answers[one.place];
             answer.zone = decided.place.zones.all.first().cloned();
             answer.reason = Some(reason);
+            answer.answer = Some(told);
             if status == Status::Refused {
                 refused.push((one.place, status, receipt));
                 continue;
@@ -306,6 +315,7 @@ impl Gate {
             for (((place, receipt), filed), found) in duplicates.into_iter().zip(filed).zip(found) {
                 let answer = &mut answers[place];
                 answer.reason = None;
+                answer.answer = None;
                 answer.due = found.map(|found| found.held.due);
                 if !filed {
                     receipts.push(receipt);

@@ -12,6 +12,7 @@ pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod http;
 pub mod ingest;
 pub mod lane;
 pub mod metrics;

@@ -35,7 +35,10 @@ pub struct Demo {
 impl Demo {
     pub(super) async fn run(self, common: &Common) -> Done {
         let scratch = tempfile::tempdir()?;
-        let dir = self.keep.clone().unwrap_or_else(|| scratch.path().to_owned());
+        let dir = self
+            .keep
+            .clone()
+            .unwrap_or_else(|| scratch.path().to_owned());
         if dir.exists() && std::fs::read_dir(&dir)?.next().is_some() {
             let text = format!("{} is not empty; name a new directory", dir.display());
             return Err(Failure::usage(text));
@@ -59,7 +62,10 @@ fn config(dir: &std::path::Path, provider: std::net::SocketAddr) -> Result<Confi
         "lane.main.burst=30".to_owned(),
         "lane.main.slow_start=20s".to_owned(),
     ];
-    let sources = Sources { flags: flags.into(), ..Sources::default() };
+    let sources = Sources {
+        flags: flags.into(),
+        ..Sources::default()
+    };
     let loaded = Config::load(&sources).map_err(|faults| Failure::failed(faults.to_string()))?;
     Ok(loaded.config)
 }

@@ -38,7 +38,11 @@ impl Drain {
         road.alerts.flush(LAST_ALARMS).await;
         let total = total?;
         report(&total, common.json)?;
-        Ok(if total.remaining + total.buried > 0 { EXIT_PARTIAL } else { EXIT_OK })
+        Ok(if total.remaining + total.buried > 0 {
+            EXIT_PARTIAL
+        } else {
+            EXIT_OK
+        })
     }
 }
 
@@ -61,7 +65,11 @@ async fn drain(
         if json && tick.moved() {
             out::say_json(&tick)?;
         }
-        let due = road.releaser.status().iter().any(|lane| lane.due > 0 && !lane.paused);
+        let due = road
+            .releaser
+            .status()
+            .iter()
+            .any(|lane| lane.due > 0 && !lane.paused);
         let wake = match tick.wake {
             Some(wake) if due || wake <= until => wake,
             _ => return Ok(total),

@@ -121,13 +121,19 @@ impl Failure {
     /// The command line or the configuration is wrong.
     #[must_use]
     pub fn usage(text: impl Into<String>) -> Self {
-        Self { code: EXIT_USAGE, text: text.into() }
+        Self {
+            code: EXIT_USAGE,
+            text: text.into(),
+        }
     }
 
     /// Something failed.
     #[must_use]
     pub fn failed(text: impl Into<String>) -> Self {
-        Self { code: EXIT_FAILED, text: text.into() }
+        Self {
+            code: EXIT_FAILED,
+            text: text.into(),
+        }
     }
 }
 
@@ -150,7 +156,10 @@ pub type Done = Result<u8, Failure>;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             out::complain(&format!("failed to start: {error}"));

@@ -8,7 +8,9 @@ use crate::config::{Config, LogFormat};
 /// Sends log lines to standard error, so that standard output is free for answers.
 pub(super) fn start_log(config: &Config) {
     let filter = EnvFilter::new(format!("nightgate={}", config.log.level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second subscriber is refused; the first one does as well.
     let _ = match config.log.format {
         LogFormat::Text => lines.try_init(),

@@ -95,10 +95,21 @@ impl Road {
         sinks: Vec<Arc<dyn Sink>>,
         ports: Vec<Arc<dyn AlertPort>>,
     ) -> Result<Self, Failure> {
-        let Stores { hold, consent, receipts } = stores;
+        let Stores {
+            hold,
+            consent,
+            receipts,
+        } = stores;
         let rules = Arc::new(rules(config)?);
-        let decider = Arc::new(Decider::new(rules, config.house.clone(), Arc::clone(&consent)));
-        let options = DeskOptions { window: config.alerts.repeat_after, ..DeskOptions::default() };
+        let decider = Arc::new(Decider::new(
+            rules,
+            config.house.clone(),
+            Arc::clone(&consent),
+        ));
+        let options = DeskOptions {
+            window: config.alerts.repeat_after,
+            ..DeskOptions::default()
+        };
         let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let metrics = Arc::new(Metrics::default());
         let gate = Gate::new(GateParts {
@@ -123,7 +134,17 @@ impl Road {
         };
         let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
-        Ok(Self { clock, decider, hold, consent, receipts, alerts, metrics, gate, releaser })
+        Ok(Self {
+            clock,
+            decider,
+            hold,
+            consent,
+            receipts,
+            alerts,
+            metrics,
+            gate,
+            releaser,
+        })
     }
 }
 
@@ -146,7 +167,11 @@ impl Stores {
                 Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
             ),
         };
-        Ok(Self { hold, consent, receipts })
+        Ok(Self {
+            hold,
+            consent,
+            receipts,
+        })
     }
 }
 
@@ -159,15 +184,28 @@ pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
     for name in &config.rules.builtin {
         let text = match name.as_str() {
             "kr" => KR_PACK,
-            other => return Err(Failure::usage(format!("no built-in rule pack named {other}"))),
+            other => {
+                return Err(Failure::usage(format!(
+                    "no built-in rule pack named {other}"
+                )));
+            }
         };
-        packs.push(PackSource { name: format!("rules/{name}.toml"), text: text.to_owned() });
+        packs.push(PackSource {
+            name: format!("rules/{name}.toml"),
+            text: text.to_owned(),
+        });
     }
     for path in &config.rules.packs {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("rule pack {} cannot be read: {error}", path.display()))
+            Failure::usage(format!(
+                "rule pack {} cannot be read: {error}",
+                path.display()
+            ))
         })?;
-        packs.push(PackSource { name: path.display().to_string(), text });
+        packs.push(PackSource {
+            name: path.display().to_string(),
+            text,
+        });
     }
     let rules = Ruleset::load(&packs).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -181,9 +219,9 @@ pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
 }
 
 fn routes(config: &Config) -> Routes {
-    let all = Purpose::ALL.iter().flat_map(|purpose| {
-        Channel::ALL.iter().map(move |channel| (*purpose, *channel))
-    });
+    let all = Purpose::ALL
+        .iter()
+        .flat_map(|purpose| Channel::ALL.iter().map(move |channel| (*purpose, *channel)));
     Routes::new(all.filter_map(|(purpose, channel)| {
         let lane = config.lane_of(purpose, channel)?;
         Some(((purpose, channel), Lane::new(lane)))
@@ -208,7 +246,10 @@ fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
         tick_max: config.release.tick_max,
         lease_ttl: config.release.lease_ttl,
         attempts_max: lane.attempts_max,
-        backoff: Backoff { min: short(lane.backoff_min), max: short(lane.backoff_max) },
+        backoff: Backoff {
+            min: short(lane.backoff_min),
+            max: short(lane.backoff_max),
+        },
         unknown_advertising: on_unknown(lane.unknown_advertising),
         unknown_informational: on_unknown(lane.unknown_informational),
         nothing_moved_after: short(config.alerts.nothing_moved_after),

@@ -122,7 +122,10 @@ impl Auth {
                 Need::Read => "the reader's or the operator's token",
                 Need::ProduceOrRead => "any of the three tokens",
             };
-            return Err(Problem::new(Sort::NotAllowed, format!("this needs {wanted}")));
+            return Err(Problem::new(
+                Sort::NotAllowed,
+                format!("this needs {wanted}"),
+            ));
         }
         Ok(caller)
     }
@@ -179,10 +182,14 @@ fn is_loopback_name(host: &str) -> bool {
         },
     };
     if host.starts_with('[') {
-        return name.parse().is_ok_and(|ip: std::net::Ipv6Addr| ip.is_loopback());
+        return name
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv6Addr| ip.is_loopback());
     }
     name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
+        || name
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
 }
 
 fn is_port(text: &str) -> bool {
@@ -237,10 +244,20 @@ mod tests {
         assert_eq!(asked(&auth, Need::Nothing, None), Ok(()));
         assert_eq!(asked(&auth, Need::Read, None), Err(Sort::NoToken));
         for wrong in ["Basic cDpw", "Bearer", "Bearer  ", "p", "Bearér p"] {
-            assert_eq!(asked(&auth, Need::Read, Some(wrong)), Err(Sort::NoToken), "{wrong}");
+            assert_eq!(
+                asked(&auth, Need::Read, Some(wrong)),
+                Err(Sort::NoToken),
+                "{wrong}"
+            );
         }
-        assert_eq!(asked(&auth, Need::Read, Some("Bearer x")), Err(Sort::WrongToken));
-        assert_eq!(asked(&auth, Need::Read, Some("Bearer p")), Err(Sort::NotAllowed));
+        assert_eq!(
+            asked(&auth, Need::Read, Some("Bearer x")),
+            Err(Sort::WrongToken)
+        );
+        assert_eq!(
+            asked(&auth, Need::Read, Some("Bearer p")),
+            Err(Sort::NotAllowed)
+        );
     }
 
     #[test]
@@ -250,8 +267,14 @@ mod tests {
             operator: Some(Secret::new("")),
             reader: None,
         };
-        assert_eq!(asked(&auth, Need::Operate, Some("Bearer p")), Err(Sort::NotAllowed));
-        assert_eq!(asked(&auth, Need::Operate, Some("Bearer ")), Err(Sort::NoToken));
+        assert_eq!(
+            asked(&auth, Need::Operate, Some("Bearer p")),
+            Err(Sort::NotAllowed)
+        );
+        assert_eq!(
+            asked(&auth, Need::Operate, Some("Bearer ")),
+            Err(Sort::NoToken)
+        );
     }
 
     #[test]
@@ -261,13 +284,29 @@ mod tests {
             headers.insert(HOST, host.parse().unwrap());
             Auth::default().admit(Need::Operate, &headers, &Uri::from_static("/"))
         };
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8787", "127.9.9.9", "[::1]", "[::1]:1"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8787",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:1",
+        ] {
             assert!(asked(host).is_ok(), "{host}");
         }
         for host in [
-            "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "localhost:",
-            "[::1", "[::1]x", "::1", "0.0.0.0", "10.0.0.1", "", "[127.0.0.1]", "localhost:80:80",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "localhost:",
+            "[::1",
+            "[::1]x",
+            "::1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "",
+            "[127.0.0.1]",
+            "localhost:80:80",
         ] {
             assert!(asked(host).is_err(), "{host}");
         }

@@ -292,7 +292,9 @@ impl LaneReleaser {
     /// One outcome: receipt, settlement, tally.
     fn conclude(&self, loan: &Loan, outcome: Outcome, batch: &mut Batch) {
         let now = self.parts.clock.now();
-        self.parts.metrics.outcomes(&self.options.lane, outcome.name(), 1);
+        self.parts
+            .metrics
+            .outcomes(&self.options.lane, outcome.name(), 1);
         match outcome {
             Outcome::Delivered { reference } => {
                 batch.file(Event::Delivered, loan, now, reference);

@@ -349,7 +349,9 @@ impl LaneReleaser {
         let rate = state.rate.per_second();
         let drained = drained_at(waiting, rate, now);
         self.parts.metrics.lane_rate(lane, rate);
-        self.parts.metrics.lane_drain(lane, drained.map(|at| at.duration_since(now)));
+        self.parts
+            .metrics
+            .lane_drain(lane, drained.map(|at| at.duration_since(now)));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.due = waiting;
         status.rate = rate;
@@ -406,7 +408,8 @@ impl LaneReleaser {
             return;
         }
         if drained_at(remaining, rate, now).is_none_or(|drained| drained > closes) {
-            let alert = text::will_not_drain(self.options.lane.as_str(), remaining, rate, closes, now);
+            let alert =
+                text::will_not_drain(self.options.lane.as_str(), remaining, rate, closes, now);
             self.parts.alerts.raise(alert);
         }
     }

@@ -12,8 +12,10 @@ use crate::ingest::wire;
 const SAMPLES: &str = include_str!("../../../../../samples/notifications.ndjson");
 
 /// How many messages arrive in each of the two rushes.
-const RUSHES: [(&str, usize); 2] =
-    [("2026-11-23T20:50:00+09:00", 2400), ("2026-11-24T07:50:00+09:00", 1200)];
+const RUSHES: [(&str, usize); 2] = [
+    ("2026-11-23T20:50:00+09:00", 2400),
+    ("2026-11-24T07:50:00+09:00", 1200),
+];
 /// How long a rush lasts.
 const RUSH: SignedDuration = SignedDuration::from_mins(20);
 /// When everybody agreed to what they agreed to.
@@ -58,8 +60,8 @@ impl Crowd {
             let start = instant(start)?;
             for place in 0..many {
                 number += 1;
-                let offset = RUSH * i32::try_from(place).unwrap_or(0)
-                    / i32::try_from(many).unwrap_or(1);
+                let offset =
+                    RUSH * i32::try_from(place).unwrap_or(0) / i32::try_from(many).unwrap_or(1);
                 let at = start.saturating_add(offset).unwrap_or(start);
                 let sample = &samples[number % samples.len()];
                 crowd.come(sample, number, at)?;
@@ -85,8 +87,8 @@ impl Crowd {
                 message.send_at = Some(instant("2026-11-24T18:00:00+09:00")?);
             // Coupons that end at midnight are worthless at 08:00.
             } else if number.is_multiple_of(53) {
-                message.expires_at = Some(instant("2026-11-24T00:00:00+09:00")?)
-                    .filter(|expires| *expires > at);
+                message.expires_at =
+                    Some(instant("2026-11-24T00:00:00+09:00")?).filter(|expires| *expires > at);
             }
         }
         self.arrivals.push(Arrival { at, message });
@@ -102,12 +104,21 @@ impl Crowd {
         let at = instant(CONSENTED)?;
         let (act, source) = (Act::Grant(Basis::Explicit), "demo".to_owned());
         let scope = Scope::General;
-        let general = ConsentEvent { key, scope, act, at, source };
+        let general = ConsentEvent {
+            key,
+            scope,
+            act,
+            at,
+            source,
+        };
         if number.is_multiple_of(WITHDRAWS + 1) {
             self.withdrawing.push(general.key.clone());
         } else if number % 5 == 1 {
             self.night.insert(person.to_owned());
-            self.consents.push(ConsentEvent { scope: Scope::Night, ..general.clone() });
+            self.consents.push(ConsentEvent {
+                scope: Scope::Night,
+                ..general.clone()
+            });
         }
         self.consents.push(general);
         Ok(())
@@ -116,5 +127,6 @@ impl Crowd {
 
 /// An instant written in this file.
 pub(super) fn instant(text: &str) -> Result<Timestamp, Failure> {
-    text.parse().map_err(|error| Failure::failed(format!("the demo's clock: {error}")))
+    text.parse()
+        .map_err(|error| Failure::failed(format!("the demo's clock: {error}")))
 }
