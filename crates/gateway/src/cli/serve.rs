@@ -60,7 +60,12 @@ async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) 
     let alarming = tokio::spawn(road.alerts.clone().run(async move {
         let _ = no_more.await;
     }));
-    let serving = tokio::spawn(http::serve(listener, router, limits(config), stopped));
+    let serving = http::serve(listener, router, limits(config), stopped);
+    let serving = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+    });
     interrupted().await;
     tracing::info!("stopping: requests and hand-overs under way come to their end");
     let _ = stop.send(true);
