@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use nightgate_core::{
     Channel, Decision, FieldFault, Message, MessageId, Purpose, Reason, RecipientKey,
 };

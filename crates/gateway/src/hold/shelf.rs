@@ -29,7 +29,10 @@ mod tests {
     fn a_shelf_is_never_early_for_the_held_and_never_late_for_the_rest() {
         let at: Timestamp = "2026-11-22T20:58:31.000000001+09:00".parse().unwrap();
         assert_eq!(shelf_of(at), "2026-11-22T20:58:32+09:00".parse().unwrap());
-        assert_eq!(shelf_of_now(at), "2026-11-22T20:58:00+09:00".parse().unwrap());
+        assert_eq!(
+            shelf_of_now(at),
+            "2026-11-22T20:58:00+09:00".parse().unwrap()
+        );
         let opening: Timestamp = "2026-11-23T08:00:00+09:00".parse().unwrap();
         assert_eq!(shelf_of(opening), opening);
         assert_eq!(shelf_of(Timestamp::MAX), Timestamp::MAX);

@@ -80,7 +80,16 @@ impl Night {
         let road = open(&config, &clock).await?;
         road.consent.record(crowd.consents.clone()).await?;
         let (ids, sums) = (Vec::new(), Sums::default());
-        Ok(Self { config, clock, road, provider, story, crowd, ids, sums })
+        Ok(Self {
+            config,
+            clock,
+            road,
+            provider,
+            story,
+            crowd,
+            ids,
+            sums,
+        })
     }
 
     /// Lives through the night; whether the table adds up.
@@ -90,13 +99,19 @@ impl Night {
             &format!("수신 동의 {people}건을 읽었습니다. 곧 알림 {many}건이 들어옵니다."),
             &format!("{people} consents are on file. {many} notifications are about to arrive."),
         )?;
-        let mut arrivals = std::mem::take(&mut self.crowd.arrivals).into_iter().peekable();
+        let mut arrivals = std::mem::take(&mut self.crowd.arrivals)
+            .into_iter()
+            .peekable();
         let mut scenes = SCENES.into_iter();
         let mut scene = next_scene(&mut scenes)?;
         while let Some((at, what)) = scene {
             let wake = self.tick().await?;
             let arrival = arrivals.peek().map(|arrival| arrival.at);
-            let next = [Some(at), arrival, wake].into_iter().flatten().min().unwrap_or(at);
+            let next = [Some(at), arrival, wake]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(at);
             self.clock.advance_to(next.max(self.clock.now()));
             let now = self.clock.now();
             let mut came = Vec::new();
@@ -137,7 +152,10 @@ impl Night {
         if arrivals.is_empty() {
             return Ok(());
         }
-        let messages = arrivals.into_iter().map(|arrival| arrival.message).collect();
+        let messages = arrivals
+            .into_iter()
+            .map(|arrival| arrival.message)
+            .collect();
         for answer in self.road.gate.accept(messages).await? {
             self.sums.posted += 1;
             match answer.status {
@@ -223,8 +241,14 @@ impl Night {
         let campaign: Arc<str> = RECALLED.into();
         let scope = hold::Scope::Campaign(Arc::clone(&campaign));
         let recalled = self.road.hold.recall(&scope, now).await?.recalled;
-        let subject = Subject { campaign: Some(campaign), ..Subject::default() };
-        let receipt = Receipt { count: recalled, ..Receipt::of(Event::Recalled, subject, now) };
+        let subject = Subject {
+            campaign: Some(campaign),
+            ..Subject::default()
+        };
+        let receipt = Receipt {
+            count: recalled,
+            ..Receipt::of(Event::Recalled, subject, now)
+        };
         self.road.receipts.append(vec![receipt]).await?;
         self.tell(
             &format!("담당자가 캠페인 '{RECALLED}'을 회수합니다: {recalled}건."),
@@ -256,7 +280,9 @@ impl Night {
     /// Keeps the provider's view of the law: what arrived in quiet hours, judged by the true clock.
     fn inspect(&mut self) {
         let now = self.clock.now();
-        let hour = now.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(9))).hour();
+        let hour = now
+            .to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(9)))
+            .hour();
         let quiet = !(8..21).contains(&hour);
         for (_, item) in self.provider.fresh() {
             let exempt = item.channel == "email" || self.crowd.night.contains(&item.recipient);
@@ -293,10 +319,15 @@ impl Night {
     }
 
     async fn count_receipts(&mut self) -> Result<(), Failure> {
-        let mut ask = ReceiptAsk { max: RECEIPTS_PAGE, ..ReceiptAsk::default() };
+        let mut ask = ReceiptAsk {
+            max: RECEIPTS_PAGE,
+            ..ReceiptAsk::default()
+        };
         loop {
             let page = self.road.receipts.query(&ask).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             self.sums.receipts += page.len() as u64;
             ask.after = Some(last.seq);
         }
@@ -314,5 +345,8 @@ async fn open(config: &Config, clock: &Arc<ManualClock>) -> Result<Road, Failure
 fn next_scene(
     scenes: &mut impl Iterator<Item = (&'static str, Scene)>,
 ) -> Result<Option<(Timestamp, Scene)>, Failure> {
-    scenes.next().map(|(at, scene)| Ok((instant(at)?, scene))).transpose()
+    scenes
+        .next()
+        .map(|(at, scene)| Ok((instant(at)?, scene)))
+        .transpose()
 }

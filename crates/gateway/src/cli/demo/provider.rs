@@ -72,7 +72,9 @@ impl Provider {
             silent: Notify::new(),
         };
         let provider = Self(Arc::new(desk));
-        let router = Router::new().route("/messages", post(take)).with_state(provider.clone());
+        let router = Router::new()
+            .route("/messages", post(take))
+            .with_state(provider.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(provider)
     }
@@ -92,7 +94,11 @@ impl Provider {
 
     /// What was taken since the last look.
     pub(super) fn fresh(&self) -> Vec<(String, Received)> {
-        let mut received = self.0.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = self
+            .0
+            .received
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut fresh = Vec::new();
         for (id, item) in received.iter_mut().filter(|(_, item)| item.fresh) {
             item.fresh = false;
@@ -103,11 +109,19 @@ impl Provider {
 
     /// Everything that was ever taken, by message id.
     pub(super) fn received(&self) -> BTreeMap<String, Received> {
-        self.0.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .received
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn take(&self, batch: Batch) {
-        let mut received = self.0.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = self
+            .0
+            .received
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for item in batch.messages {
             let entry = received.entry(item.id).or_default();
             entry.times += 1;
@@ -120,8 +134,15 @@ impl Provider {
 }
 
 async fn take(State(provider): State<Provider>, Json(batch): Json<Batch>) -> Response {
-    let mood = *provider.0.mood.lock().unwrap_or_else(PoisonError::into_inner);
-    let advertising = batch.messages.iter().any(|item| item.purpose == "advertising");
+    let mood = *provider
+        .0
+        .mood
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let advertising = batch
+        .messages
+        .iter()
+        .any(|item| item.purpose == "advertising");
     match mood {
         // Of the silent kind there is one, and it is a batch of advertising: the harder case.
         Mood::Silent if advertising => {
@@ -133,6 +154,10 @@ async fn take(State(provider): State<Provider>, Json(batch): Json<Batch>) -> Res
             provider.take(batch);
             StatusCode::NO_CONTENT.into_response()
         }
-        Mood::Ill => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "15")]).into_response(),
+        Mood::Ill => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::RETRY_AFTER, "15")],
+        )
+            .into_response(),
     }
 }

@@ -76,7 +76,11 @@ impl Story {
         }
         let rows = [
             ("들어온 알림", "posted", sums.posted),
-            ("  문에서 거절: 수신 동의 없음", "  refused at the gate: no consent", sums.no_consent),
+            (
+                "  문에서 거절: 수신 동의 없음",
+                "  refused at the gate: no consent",
+                sums.no_consent,
+            ),
             (
                 "  문에서 거절: 나갈 수 있기 전에 만료",
                 "  refused at the gate: expires before it may leave",
@@ -96,8 +100,16 @@ impl Story {
                 "      of these buried: outcome unknown, a person must look",
                 sums.buried,
             ),
-            ("발송사가 받은 알림", "taken by the provider", sums.taken_by_provider),
-            ("  두 번 받은 광고", "  advertising taken twice", sums.advertising_twice),
+            (
+                "발송사가 받은 알림",
+                "taken by the provider",
+                sums.taken_by_provider,
+            ),
+            (
+                "  두 번 받은 광고",
+                "  advertising taken twice",
+                sums.advertising_twice,
+            ),
             (
                 "  두 번 받은 주문·배송 알림 (결과를 몰라 다시 보냄)",
                 "  information taken twice (sent again, its outcome was unknown)",
