@@ -159,7 +159,9 @@ fn many_may_open_a_new_file_at_once() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("new/rows.db");
         std::thread::scope(|scope| {
-            let openers: Vec<_> = (0..8).map(|_| scope.spawn(|| open(&path, &SCHEMA))).collect();
+            let openers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| open(&path, &SCHEMA)))
+                .collect();
             for opener in openers {
                 opener.join().unwrap().unwrap();
             }
