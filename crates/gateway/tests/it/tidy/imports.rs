@@ -24,7 +24,10 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("gate", &[BASE, PORTS, &["decider"]]),
     ("release", &[BASE, PORTS, &["decider"]]),
     ("ingest", &[BASE, PORTS, &["gate"]]),
-    ("http", &[BASE, PORTS, &["gate"]]),
+    (
+        "http",
+        &[BASE, PORTS, &["gate", "decider", "release", "ingest"]],
+    ),
 ];
 /// Those who build objects: they know everything, and alone name concrete backends.
 const BUILDERS: &[&str] = &["cli", "lambda"];
