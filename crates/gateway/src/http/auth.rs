@@ -1,7 +1,7 @@
 //! Who may ask what: three bearer tokens, and one table of what each route needs.
 
-use axum::http::header::{AUTHORIZATION, HOST};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::problem::{Answer, Problem, Sort};
 use crate::secret::Secret;
@@ -155,8 +155,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
-/// Whether the request names this machine. A page of a stranger, whose name was bound to 127.0.0.1,
-/// sends the stranger's name: DNS rebinding stops here.
+/// Whether the request names this machine, and no page of another made it. A stranger's page whose
+/// name was bound to 127.0.0.1 sends the stranger's name as host, one that asks for localhost sends
+/// it as origin: DNS rebinding and forged requests stop here.
 fn is_local(headers: &HeaderMap, uri: &Uri) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -166,7 +167,14 @@ fn is_local(headers: &HeaderMap, uri: &Uri) -> bool {
         return false;
     };
     let named = uri.authority().map_or(host, |authority| authority.as_str());
-    is_loopback_name(host) && is_loopback_name(named)
+    let own = |origin: &HeaderValue| {
+        let origin = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
+        origin.is_some_and(|(_, host)| is_loopback_name(host))
+    };
+    is_loopback_name(host) && is_loopback_name(named) && headers.get_all(ORIGIN).iter().all(own)
 }
 
 fn is_loopback_name(host: &str) -> bool {

@@ -222,11 +222,6 @@ impl Fields {
         Ok(Self { pairs, faults })
     }
 
-    /// The names of the fields that are there.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
-    }
-
     pub(super) fn raw(&self, name: &str) -> Option<&str> {
         let found = self.pairs.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.get())

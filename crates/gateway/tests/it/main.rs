@@ -2,4 +2,6 @@
 
 // The attribute tells clippy that helpers, too, may unwrap: this is a test and nothing else.
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod tidy;
