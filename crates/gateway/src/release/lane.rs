@@ -299,7 +299,8 @@ impl LaneReleaser {
         state.turn = state.turn.wrapping_add(1);
         let (lane, ttl) = (&self.options.lane, self.options.lease_ttl);
         let mut leased = Vec::new();
-        if on_loan > 0 || !self.parts.hold.capability().pick {
+        // Any lease takes back what lapsed, so this also serves a lane where all is on loan.
+        if waiting == 0 || !self.parts.hold.capability().pick {
             let ask = LeaseAsk {
                 lane,
                 pick: Pick::Any,
