@@ -1,3 +1,7 @@
 //! The `nightgate` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightgate::cli::main()
+}

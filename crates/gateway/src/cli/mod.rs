@@ -1,8 +1,10 @@
 //! The command line: one file a command. Only here (and in the `open` files) are concrete backends
 //! named; everything below is handed its parts.
 
+pub mod demo;
 pub mod drain;
 pub mod out;
+mod process;
 pub mod road;
 pub mod serve;
 
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nightgate_core::Language;
 
 use crate::config::{Config, Loaded, Sources};
 
@@ -64,17 +67,40 @@ pub struct Common {
     /// Answer in JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
+    /// Language of sentences for people [default: Korean]
+    #[arg(long, global = true, value_name = "ko|en", env = "NIGHTGATE_LANGUAGE")]
+    language: Option<Tongue>,
+}
+
+/// A language, as it is named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tongue {
+    /// Korean.
+    Ko,
+    /// English.
+    En,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway: HTTP in, releaser, sinks; until Ctrl-C or SIGTERM
     Serve(serve::Serve),
+    /// One night in under a minute, on a simulated clock
+    Demo(demo::Demo),
     /// Release everything that is due, then exit: the batch job, free of any time limit
     Drain(drain::Drain),
 }
 
 impl Common {
+    /// The language of sentences for people.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        match self.language {
+            Some(Tongue::En) => Language::English,
+            Some(Tongue::Ko) | None => Language::Korean,
+        }
+    }
+
     /// Reads the configuration.
     ///
     /// # Errors
@@ -98,13 +124,19 @@ impl Failure {
     /// The command line or the configuration is wrong.
     #[must_use]
     pub fn usage(text: impl Into<String>) -> Self {
-        Self { code: EXIT_USAGE, text: text.into() }
+        Self {
+            code: EXIT_USAGE,
+            text: text.into(),
+        }
     }
 
     /// Something failed.
     #[must_use]
     pub fn failed(text: impl Into<String>) -> Self {
-        Self { code: EXIT_FAILED, text: text.into() }
+        Self {
+            code: EXIT_FAILED,
+            text: text.into(),
+        }
     }
 }
 
@@ -127,7 +159,10 @@ pub type Done = Result<u8, Failure>;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             out::complain(&format!("failed to start: {error}"));
@@ -148,6 +183,7 @@ async fn run(cli: Cli) -> Done {
     let common = cli.common;
     match cli.command {
         Command::Serve(command) => command.run(&common).await,
+        Command::Demo(command) => command.run(&common).await,
         Command::Drain(command) => command.run(&common).await,
     }
 }

@@ -1,7 +1,6 @@
 //! Builds the whole road from a configuration: the one place that names concrete backends.
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,11 +19,15 @@ use crate::config::{
     WebhookConfig,
 };
 use crate::consent::ConsentBook;
+use crate::consent::memory::MemoryBook;
+use crate::consent::sqlite::SqliteBook;
 use crate::decider::Decider;
 use crate::gate::{Gate, GateParts, Routes};
 use crate::hold::{self, HoldStore, Lane};
 use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
+use crate::receipt::memory::MemoryLog;
+use crate::receipt::sqlite::SqliteLog;
 use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
@@ -92,10 +95,21 @@ impl Road {
         sinks: Vec<Arc<dyn Sink>>,
         ports: Vec<Arc<dyn AlertPort>>,
     ) -> Result<Self, Failure> {
-        let Stores { hold, consent, receipts } = stores;
+        let Stores {
+            hold,
+            consent,
+            receipts,
+        } = stores;
         let rules = Arc::new(rules(config)?);
-        let decider = Arc::new(Decider::new(rules, config.house.clone(), Arc::clone(&consent)));
-        let options = DeskOptions { window: config.alerts.repeat_after, ..DeskOptions::default() };
+        let decider = Arc::new(Decider::new(
+            rules,
+            config.house.clone(),
+            Arc::clone(&consent),
+        ));
+        let options = DeskOptions {
+            window: config.alerts.repeat_after,
+            ..DeskOptions::default()
+        };
         let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let metrics = Arc::new(Metrics::default());
         let gate = Gate::new(GateParts {
@@ -120,7 +134,17 @@ impl Road {
         };
         let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
-        Ok(Self { clock, decider, hold, consent, receipts, alerts, metrics, gate, releaser })
+        Ok(Self {
+            clock,
+            decider,
+            hold,
+            consent,
+            receipts,
+            alerts,
+            metrics,
+            gate,
+            releaser,
+        })
     }
 }
 
@@ -135,21 +159,20 @@ impl Stores {
         let hold = hold::open::open(kind.as_str(), dir, keep, clock.now()).await?;
         let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
             HoldKind::Memory => (
-                Arc::new(crate::consent::memory::MemoryConsentBook::default()),
-                Arc::new(crate::receipt::memory::MemoryReceiptLog::default()),
+                Arc::new(MemoryBook::default()),
+                Arc::new(MemoryLog::default()),
             ),
-            HoldKind::Sqlite => (Arc::new(open_consent(dir)?), Arc::new(open_receipts(dir)?)),
+            HoldKind::Sqlite => (
+                Arc::new(SqliteBook::open(&dir.join("consent.db"))?),
+                Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
+            ),
         };
-        Ok(Self { hold, consent, receipts })
+        Ok(Self {
+            hold,
+            consent,
+            receipts,
+        })
     }
-}
-
-fn open_consent(dir: &Path) -> Result<crate::consent::sqlite::SqliteConsentBook, Failure> {
-    Ok(crate::consent::sqlite::SqliteConsentBook::open(&dir.join("consent.db"))?)
-}
-
-fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteReceiptLog, Failure> {
-    Ok(crate::receipt::sqlite::SqliteReceiptLog::open(&dir.join("receipts.db"))?)
 }
 
 /// Loads the rule packs that `config` names.
@@ -161,15 +184,28 @@ pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
     for name in &config.rules.builtin {
         let text = match name.as_str() {
             "kr" => KR_PACK,
-            other => return Err(Failure::usage(format!("no built-in rule pack named {other}"))),
+            other => {
+                return Err(Failure::usage(format!(
+                    "no built-in rule pack named {other}"
+                )));
+            }
         };
-        packs.push(PackSource { name: format!("rules/{name}.toml"), text: text.to_owned() });
+        packs.push(PackSource {
+            name: format!("rules/{name}.toml"),
+            text: text.to_owned(),
+        });
     }
     for path in &config.rules.packs {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("rule pack {} cannot be read: {error}", path.display()))
+            Failure::usage(format!(
+                "rule pack {} cannot be read: {error}",
+                path.display()
+            ))
         })?;
-        packs.push(PackSource { name: path.display().to_string(), text });
+        packs.push(PackSource {
+            name: path.display().to_string(),
+            text,
+        });
     }
     let rules = Ruleset::load(&packs).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -183,9 +219,9 @@ pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
 }
 
 fn routes(config: &Config) -> Routes {
-    let all = Purpose::ALL.iter().flat_map(|purpose| {
-        Channel::ALL.iter().map(move |channel| (*purpose, *channel))
-    });
+    let all = Purpose::ALL
+        .iter()
+        .flat_map(|purpose| Channel::ALL.iter().map(move |channel| (*purpose, *channel)));
     Routes::new(all.filter_map(|(purpose, channel)| {
         let lane = config.lane_of(purpose, channel)?;
         Some(((purpose, channel), Lane::new(lane)))
@@ -210,7 +246,10 @@ fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
         tick_max: config.release.tick_max,
         lease_ttl: config.release.lease_ttl,
         attempts_max: lane.attempts_max,
-        backoff: Backoff { min: short(lane.backoff_min), max: short(lane.backoff_max) },
+        backoff: Backoff {
+            min: short(lane.backoff_min),
+            max: short(lane.backoff_max),
+        },
         unknown_advertising: on_unknown(lane.unknown_advertising),
         unknown_informational: on_unknown(lane.unknown_informational),
         nothing_moved_after: short(config.alerts.nothing_moved_after),
@@ -235,7 +274,7 @@ fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Sink>>, 
 }
 
 fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
-    let secret = webhook.secret.clone().unwrap_or_default();
+    let secret = webhook.secret.clone();
     WebhookOptions {
         batch_max: webhook.batch_max,
         timeout: webhook.timeout,

@@ -15,8 +15,8 @@ use super::tally::Tick;
 use super::trail::Trail;
 use crate::alert::text;
 use crate::decider::moves_as_one;
-use crate::error::{Kind, Result};
-use crate::gate::shelf_of;
+use crate::error::Result;
+use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
 use crate::receipt::{Event, Receipt, Subject};
 use crate::sink::{Outbound, Outcome};
@@ -161,8 +161,7 @@ impl LaneReleaser {
             self.parts.decider.decide(&messages, &keys, now).await
         };
         if let Some(fault) = &decisions.consent_fault {
-            let alert = text::part_unavailable("consent", &fault.to_string(), now);
-            self.parts.alerts.raise(alert);
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
             let loan = Loan::of(&leased);
@@ -239,16 +238,7 @@ impl LaneReleaser {
         }
         let receipts = std::mem::take(&mut batch.receipts);
         self.parts.metrics.receipts(receipts.len() as u64);
-        let filed = self.parts.receipts.append(receipts).await;
-        if let Err(fault) = &filed {
-            let now = self.parts.clock.now();
-            let alert = match fault.kind {
-                Kind::Poisoned => text::store_poisoned(fault.part, now),
-                _ => text::part_unavailable(fault.part, &fault.to_string(), now),
-            };
-            self.parts.alerts.raise(alert);
-        }
-        filed
+        self.parts.receipts.append(receipts).await
     }
 
     /// Hands over in chunks of the sink's size, several at a time, in order. A clock that jumped
@@ -298,7 +288,9 @@ impl LaneReleaser {
     /// One outcome: receipt, settlement, tally.
     fn conclude(&self, loan: &Loan, outcome: Outcome, batch: &mut Batch) {
         let now = self.parts.clock.now();
-        self.parts.metrics.outcomes(&self.options.lane, outcome.name(), 1);
+        self.parts
+            .metrics
+            .outcomes(&self.options.lane, outcome.name(), 1);
         match outcome {
             Outcome::Delivered { reference } => {
                 batch.file(Event::Delivered, loan, now, reference);

@@ -27,7 +27,11 @@ impl Trail {
     /// Reads the receipts of `id`.
     pub(super) async fn of(receipts: &dyn ReceiptLog, id: &MessageId) -> Result<Self> {
         let mut events = Vec::new();
-        let mut ask = ReceiptAsk { message: Some(id.clone()), max: PAGE, ..ReceiptAsk::default() };
+        let mut ask = ReceiptAsk {
+            message: Some(id.clone()),
+            max: PAGE,
+            ..ReceiptAsk::default()
+        };
         loop {
             let page = receipts.query(&ask).await?;
             events.extend(page.iter().map(|filed| filed.receipt.event));
@@ -78,14 +82,20 @@ mod tests {
         assert_eq!(of(&[Accepted, Attempted]), Trail::Open);
         assert_eq!(of(&[Accepted, Attempted, Held]), Trail::Open);
         assert_eq!(of(&[Accepted, Attempted, Attempted, Retry]), Trail::Open);
-        assert_eq!(of(&[Accepted, Attempted, Attempted, Delivered, Retry]), Trail::Delivered);
+        assert_eq!(
+            of(&[Accepted, Attempted, Attempted, Delivered, Retry]),
+            Trail::Delivered
+        );
     }
 
     #[test]
     fn answered_attempts_and_those_before_a_kick_are_clear() {
         let of = Trail::from_events;
         assert_eq!(of(&[]), Trail::Clear);
-        assert_eq!(of(&[Held, Attempted, Retry, Attempted, Unknown]), Trail::Clear);
+        assert_eq!(
+            of(&[Held, Attempted, Retry, Attempted, Unknown]),
+            Trail::Clear
+        );
         assert_eq!(of(&[Attempted, Unknown, Buried, Kicked]), Trail::Clear);
     }
 }

@@ -9,7 +9,7 @@ use nightgate_core::{Class, MessageId, Priority, Purpose, RecipientKey};
 use crate::backends::{memory, on_each};
 use crate::world::*;
 
-const RUNS: u64 = 12;
+const RUNS: u64 = 5;
 const STEPS: usize = 250;
 const IDS: u32 = 70;
 const STATES: [State; 8] = [

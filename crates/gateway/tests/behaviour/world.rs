@@ -97,7 +97,12 @@ pub(crate) async fn lease(hold: &dyn HoldStore, now: Timestamp, max: usize) -> V
 }
 
 /// Leases some from the usual lane.
-pub(crate) async fn pick(hold: &dyn HoldStore, pick: Pick<'_>, now: Timestamp, max: usize) -> Vec<Leased> {
+pub(crate) async fn pick(
+    hold: &dyn HoldStore,
+    pick: Pick<'_>,
+    now: Timestamp,
+    max: usize,
+) -> Vec<Leased> {
     let lane = lane();
     hold.lease(&LeaseAsk {
         lane: &lane,

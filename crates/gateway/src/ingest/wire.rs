@@ -1,0 +1,295 @@
+//! One JSON object as one message, and back. Every fault of a message is told at once, by field and
+//! rule; no fault shows a recipient or a body.
+
+mod fields;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use nightgate_core::message::CONTENT_TYPE_DEFAULT;
+use nightgate_core::{
+    Channel, FieldFault, Jurisdiction, Message, MessageId, Priority, Purpose, Recipient,
+};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+/// Content type of a body that is a JSON object or array, when its producer named none.
+pub const CONTENT_TYPE_JSON: &str = "application/json";
+/// Content type of a body in base64, when its producer named none.
+pub const CONTENT_TYPE_BINARY: &str = "application/octet-stream";
+/// The fields of a message, as they are named in JSON.
+pub const FIELDS: [&str; 15] = [
+    "id",
+    "recipient",
+    "channel",
+    "purpose",
+    "campaign",
+    "priority",
+    "jurisdiction",
+    "zone",
+    "send_at",
+    "expires_at",
+    "collapse_key",
+    "body",
+    "body_base64",
+    "content_type",
+    "attributes",
+];
+/// The rule for instants.
+pub const INSTANT_RULE: &str = "must be RFC 3339 with an offset, such as 2026-11-22T09:00:00+09:00";
+
+/// Text that is no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faulty {
+    /// Its id, if that much could be read.
+    pub id: Option<MessageId>,
+    /// Every fault, at least one.
+    pub faults: Vec<FieldFault>,
+}
+
+impl Faulty {
+    /// A fault of the message as a whole.
+    #[must_use]
+    pub fn whole(rule: impl Into<String>) -> Self {
+        Self {
+            id: None,
+            faults: vec![FieldFault::new("message", rule)],
+        }
+    }
+}
+
+/// Whether a message must bring its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Needed,
+    Optional,
+}
+
+/// Reads one message. What [`Message::faults`] tells of a message that is otherwise well written is
+/// left to the gate, which asks it anyway.
+///
+/// # Errors
+/// Every fault at once, those of [`Message::faults`] included.
+pub fn read(json: &[u8]) -> Result<Message, Faulty> {
+    read_with(json, Body::Needed)
+}
+
+/// Reads a message that may lack its body: for dry runs, which never look at it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_envelope(json: &[u8]) -> Result<Message, Faulty> {
+    read_with(json, Body::Optional)
+}
+
+fn read_with(json: &[u8], body: Body) -> Result<Message, Faulty> {
+    let Ok(text) = std::str::from_utf8(json) else {
+        return Err(Faulty::whole("must be UTF-8"));
+    };
+    // Nearly all messages are right: they are read in one pass. The rest are read field by field.
+    if let Ok(quick) = serde_json::from_str::<Quick<'_>>(text)
+        && let Some(message) = quick.message(body)
+    {
+        return Ok(message);
+    }
+    fields::read(text, body)
+}
+
+/// A text that borrows from the JSON unless it holds escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Quick<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    recipient: Text<'a>,
+    channel: Channel,
+    purpose: Purpose,
+    #[serde(borrow, default)]
+    campaign: Option<Text<'a>>,
+    #[serde(default)]
+    priority: Option<u8>,
+    #[serde(borrow, default)]
+    jurisdiction: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    zone: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    send_at: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    expires_at: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    collapse_key: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    body_base64: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    content_type: Option<Text<'a>>,
+    #[serde(default)]
+    attributes: Option<Attributes>,
+}
+
+impl Quick<'_> {
+    fn message(self, need: Body) -> Option<Message> {
+        let shared = |text: Option<Text<'_>>| text.map(|text| Arc::<str>::from(&*text.0));
+        let time = |text: Option<Text<'_>>| match text {
+            None => Some(None),
+            Some(text) => instant(&text.0).map(Some),
+        };
+        let (body, content_type) = match (self.body, self.body_base64) {
+            (Some(raw), None) => body_of(raw).ok()?,
+            (None, Some(text)) => (base64_of(&text.0).ok()?, CONTENT_TYPE_BINARY),
+            (None, None) if need == Body::Optional => (Arc::default(), CONTENT_TYPE_DEFAULT),
+            _ => return None,
+        };
+        Some(Message {
+            id: MessageId::new(&self.id.0).ok()?,
+            recipient: Recipient::new(&self.recipient.0).ok()?,
+            channel: self.channel,
+            purpose: self.purpose,
+            campaign: shared(self.campaign),
+            priority: match self.priority {
+                None => Priority::default(),
+                Some(priority) => Priority::new(priority).ok()?,
+            },
+            jurisdiction: match self.jurisdiction {
+                None => None,
+                Some(text) => Some(Jurisdiction::new(&text.0).ok()?),
+            },
+            zone: shared(self.zone),
+            send_at: time(self.send_at)?,
+            expires_at: time(self.expires_at)?,
+            collapse_key: shared(self.collapse_key),
+            content_type: shared(self.content_type).unwrap_or_else(|| content_type.into()),
+            attributes: self.attributes.unwrap_or_default().0,
+            body,
+        })
+    }
+}
+
+/// Reads an instant: RFC 3339, with an offset, without a zone in brackets.
+#[must_use]
+pub fn instant(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let shaped = bytes.len() >= "2026-11-22T09:00:00Z".len()
+        && bytes[..4].iter().all(u8::is_ascii_digit)
+        && [bytes[4], bytes[7], bytes[13], bytes[16]] == *b"--::"
+        && matches!(bytes[10], b'T' | b't' | b' ')
+        && !bytes.contains(&b'[');
+    if shaped { text.parse().ok() } else { None }
+}
+
+/// A body with the content type it has unless the producer names another.
+type BodyAndType = (Arc<[u8]>, &'static str);
+
+/// A JSON string is its text; an object or array is its own text, byte for byte.
+fn body_of(raw: &RawValue) -> Result<BodyAndType, String> {
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'"') => match serde_json::from_str::<Text<'_>>(text) {
+            Ok(text) => Ok((text.0.as_bytes().into(), CONTENT_TYPE_DEFAULT)),
+            Err(_) => Err("must be text that Unicode can write".to_owned()),
+        },
+        Some(b'{' | b'[') => Ok((text.as_bytes().into(), CONTENT_TYPE_JSON)),
+        _ => Err("must be a string, an object or an array".to_owned()),
+    }
+}
+
+fn base64_of(text: &str) -> Result<Arc<[u8]>, String> {
+    let bytes = STANDARD.decode(text);
+    bytes
+        .map(Into::into)
+        .map_err(|_| "must be base64 with padding (RFC 4648, section 4)".to_owned())
+}
+
+/// Attributes of which none stands twice.
+#[derive(Default)]
+pub(super) struct Attributes(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Attributes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    if all.insert(name, value).is_some() {
+                        return Err(de::Error::custom("a name stands twice"));
+                    }
+                }
+                Ok(Attributes(all))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
+/// A message as its producer would write it; [`read`] gives the same message back. The recipient is
+/// in clear.
+///
+/// # Errors
+/// None in practice: every part of a message has a JSON form.
+pub fn to_wire(message: &Message) -> serde_json::Result<String> {
+    let text = std::str::from_utf8(&message.body).ok();
+    serde_json::to_string(&Written {
+        id: message.id.as_str(),
+        recipient: message.recipient.expose(),
+        channel: message.channel,
+        purpose: message.purpose,
+        campaign: message.campaign.as_deref(),
+        priority: message.priority,
+        jurisdiction: message.jurisdiction,
+        zone: message.zone.as_deref(),
+        send_at: message.send_at,
+        expires_at: message.expires_at,
+        collapse_key: message.collapse_key.as_deref(),
+        body: text,
+        body_base64: text.is_none().then(|| STANDARD.encode(&message.body)),
+        content_type: &message.content_type,
+        attributes: &message.attributes,
+    })
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    id: &'a str,
+    recipient: &'a str,
+    channel: Channel,
+    purpose: Purpose,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<&'a str>,
+    priority: Priority,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jurisdiction: Option<Jurisdiction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collapse_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+    content_type: &'a str,
+    attributes: &'a BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests;
