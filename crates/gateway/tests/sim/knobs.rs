@@ -17,7 +17,14 @@ pub(crate) const LANES: [(&str, &[Channel]); 3] = [
             Channel::Fax,
         ],
     ),
-    ("kakao", &[Channel::Alimtalk, Channel::Friendtalk, Channel::Brandmessage]),
+    (
+        "kakao",
+        &[
+            Channel::Alimtalk,
+            Channel::Friendtalk,
+            Channel::Brandmessage,
+        ],
+    ),
     ("mail", &[Channel::Email]),
 ];
 
@@ -26,7 +33,10 @@ pub(crate) const RELEASERS: u8 = 2;
 
 /// The lane that carries `channel`.
 pub(crate) fn lane_of(channel: Channel) -> usize {
-    LANES.iter().position(|(_, channels)| channels.contains(&channel)).expect("all are carried")
+    LANES
+        .iter()
+        .position(|(_, channels)| channels.contains(&channel))
+        .expect("all are carried")
 }
 
 /// A part that is wrong on purpose, to see that the oracle notices.
@@ -41,6 +51,7 @@ pub(crate) enum Mutant {
     HoldRecallsNothing,
     HoldKeepsBuriedMoving,
     HoldRedatesToNever,
+    HoldForgetsPauses,
     BookIsStale,
     LogDropsAttempted,
     LogForgets,
@@ -86,6 +97,8 @@ pub(crate) struct Knobs {
     /// What the oracle is told about unknown outcomes of advertising.
     pub(crate) unknown_advertising: OnUnknown,
     pub(crate) unknown_informational: OnUnknown,
+    /// A calm night on which people stop lanes all the same.
+    pub(crate) calm_pauses: bool,
     /// A lane stays paused to the end.
     pub(crate) left_paused: Option<usize>,
     /// Days after 22 November 2026.
@@ -114,7 +127,13 @@ impl Knobs {
             _ if rng.u32(0..3) > 0 => 0,
             _ => rng.usize(1..3),
         };
-        let policy = |retry: bool| if retry { OnUnknown::Retry } else { OnUnknown::Bury };
+        let policy = |retry: bool| {
+            if retry {
+                OnUnknown::Retry
+            } else {
+                OnUnknown::Bury
+            }
+        };
         Self {
             seed,
             mutant: None,
@@ -131,6 +150,7 @@ impl Knobs {
             lease_secs: rng.i64(20..150),
             unknown_advertising: policy(rng.u32(0..4) == 0),
             unknown_informational: policy(rng.u32(0..4) > 0),
+            calm_pauses: calm && seed % 2 == 1,
             left_paused: (!calm && rng.u32(0..10) == 0).then(|| rng.usize(0..LANES.len())),
             day: rng.i64(0..90),
         }

@@ -16,6 +16,7 @@ fn shows(mutant: Mutant, knobs: &Knobs) -> bool {
         Mutant::ClockHidesSteps => knobs.steps > 0,
         Mutant::RetryClaimedBury => knobs.unknown_advertising == OnUnknown::Bury,
         Mutant::InformationMustWait => knobs.weather == Weather::Calm,
+        Mutant::HoldForgetsPauses => knobs.calm_pauses,
         _ => true,
     }
 }
@@ -26,7 +27,10 @@ fn is_caught(mutant: Mutant, rule: &str) {
     for knobs in seeds.filter(|knobs| shows(mutant, knobs)) {
         let seed = knobs.seed;
         let found = oracle::judge(&night(knobs, in_memory()));
-        if found.iter().any(|violation| violation.rule.starts_with(rule)) {
+        if found
+            .iter()
+            .any(|violation| violation.rule.starts_with(rule))
+        {
             println!("{mutant:?} breaks `{rule}` in the night of seed {seed}");
             return;
         }
@@ -58,5 +62,6 @@ mutants! {
     the_oracle_catches_a_lane_at_twice_its_pace: PaceDoubled breaks "4";
     the_oracle_catches_retries_where_burying_was_claimed: RetryClaimedBury breaks "3";
     the_oracle_catches_rules_read_on_the_wrong_clock: RulesOnTheWrongClock breaks "1";
+    the_oracle_catches_a_hold_that_forgets_pauses: HoldForgetsPauses breaks "8";
     the_oracle_catches_information_that_waits_for_morning: InformationMustWait breaks "7";
 }

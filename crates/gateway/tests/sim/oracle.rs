@@ -16,7 +16,7 @@ use nightgate_core::{Channel, Message, Purpose, Scope};
 
 use crate::drive::Night;
 use crate::history::{Ending, What, Who, excerpt, seoul_second};
-use crate::knobs::Weather;
+use crate::knobs::{Weather, lane_of};
 use consent::Book;
 
 /// A promise that was broken.
@@ -52,18 +52,33 @@ struct Court<'a> {
     book: Book,
     tracks: Vec<Track>,
     found: Vec<Violation>,
+    /// Stops in force: lane, or all.
+    paused: HashSet<Option<usize>>,
 }
 
 /// Every broken promise of a night.
 pub(crate) fn judge(night: &Night) -> Vec<Violation> {
-    let tracks = night.script.lines.iter().map(|_| Track::default()).collect();
+    let tracks = night
+        .script
+        .lines
+        .iter()
+        .map(|_| Track::default())
+        .collect();
     let book = Book::of(&night.history);
-    let mut court = Court { night, book, tracks, found: Vec::new() };
+    let mut court = Court {
+        night,
+        book,
+        tracks,
+        found: Vec::new(),
+        paused: HashSet::new(),
+    };
     for place in 0..night.history.len() {
         court.hear(place);
     }
     court.promptness();
-    let Court { tracks, mut found, .. } = court;
+    let Court {
+        tracks, mut found, ..
+    } = court;
     pace::check(night, &mut found);
     finale::check(night, &tracks, &mut found);
     found
@@ -81,7 +96,7 @@ pub(crate) fn report(night: &Night, violation: &Violation) -> String {
             let about = format!(
                 "{:?}, lane {}, recipient {}, send at {:?}, expires at {:?}",
                 message,
-                crate::knobs::lane_of(message.channel),
+                lane_of(message.channel),
                 line.key,
                 message.send_at,
                 message.expires_at
@@ -98,7 +113,11 @@ pub(crate) fn report(night: &Night, violation: &Violation) -> String {
 
 impl Court<'_> {
     fn blame(&mut self, rule: &'static str, id: usize, text: impl Into<String>) {
-        self.found.push(Violation { rule, id: Some(id), text: text.into() });
+        self.found.push(Violation {
+            rule,
+            id: Some(id),
+            text: text.into(),
+        });
     }
 
     fn message(&self, id: usize) -> &Message {
@@ -142,22 +161,47 @@ impl Court<'_> {
                 self.tracks[*id].said.insert(outcome);
             }
             What::Received { id, by, .. } => self.received(*id, *by, at, place),
-            What::Settled { id, ending, answer: Settled::Yes, .. } => {
+            What::Settled {
+                id,
+                ending,
+                answer: Settled::Yes,
+                ..
+            } => {
                 let track = &mut self.tracks[*id];
                 track.obeyed = Some(*ending);
                 if *ending == Ending::Done(nightgate::hold::End::Delivered) {
                     track.known_delivered.get_or_insert(place);
                 }
             }
-            What::Recalled { ids, in_flight, said } => {
+            done => self.people(done, place),
+        }
+    }
+
+    /// What people did.
+    fn people(&mut self, done: &What, place: usize) {
+        match done {
+            What::Recalled {
+                ids,
+                in_flight,
+                said,
+            } => {
                 if ids.len() as u64 != *said {
                     let text = format!("recalled {} messages and said {said}", ids.len());
-                    self.found.push(Violation { rule: "6 recall", id: None, text });
+                    self.found.push(Violation {
+                        rule: "6 recall",
+                        id: None,
+                        text,
+                    });
                 }
                 for id in ids.iter().chain(in_flight) {
                     self.tracks[*id].recalls.push(place);
                 }
             }
+            What::Paused { lane, paused: true } => drop(self.paused.insert(*lane)),
+            What::Paused {
+                lane,
+                paused: false,
+            } => drop(self.paused.remove(lane)),
             What::Kicked { ids } => {
                 for id in ids {
                     let track = &mut self.tracks[*id];
@@ -174,8 +218,14 @@ impl Court<'_> {
         let track = &mut self.tracks[id];
         track.leased.insert(by, place);
         track.looked_up.remove(&by);
+        let lane = lane_of(self.night.script.lines[id].message.channel);
+        let stopped = self.paused.contains(&None) || self.paused.contains(&Some(lane));
         let recalled = !track.recalls.is_empty();
         let ended = track.obeyed.filter(|ending| *ending != Ending::Defer);
+        // Elsewhere a call may stall between the look at the pauses and the lease.
+        if stopped && self.night.script.knobs.weather == Weather::Calm {
+            self.blame("8 pause", id, "lent while its lane was paused");
+        }
         if recalled {
             self.blame("6 recall", id, "lent after it was recalled");
         }
@@ -203,7 +253,11 @@ impl Court<'_> {
         let (channel, purpose) = (self.message(id).channel, self.message(id).purpose);
         let kakao = matches!(channel, Channel::Friendtalk | Channel::Brandmessage);
         if kakao && !(28_800..75_000).contains(&second) {
-            self.blame("1 quiet hours", id, "received while Kakao's hours were closed");
+            self.blame(
+                "1 quiet hours",
+                id,
+                "received while Kakao's hours were closed",
+            );
         }
         if purpose == Purpose::Informational {
             return;
@@ -217,7 +271,11 @@ impl Court<'_> {
             self.blame("1 consent", id, "an advertisement received without consent");
         }
         if quiet && !night {
-            self.blame("1 quiet hours", id, "an advertisement received in the night");
+            self.blame(
+                "1 quiet hours",
+                id,
+                "an advertisement received in the night",
+            );
         }
     }
 
@@ -232,7 +290,9 @@ impl Court<'_> {
 
     fn twice(&mut self, id: usize, by: Who, place: usize) {
         let (knobs, track) = (&self.night.script.knobs, &self.tracks[id]);
-        let Some(last) = track.received.last() else { return };
+        let Some(last) = track.received.last() else {
+            return;
+        };
         if track.kicks.iter().any(|kick| kick > last) {
             return;
         }
@@ -242,9 +302,17 @@ impl Court<'_> {
         };
         let leased = track.leased.get(&by).copied().unwrap_or(place);
         if policy == OnUnknown::Bury {
-            self.blame("3 once", id, "received twice, where unknown outcomes are buried");
+            self.blame(
+                "3 once",
+                id,
+                "received twice, where unknown outcomes are buried",
+            );
         } else if track.known_delivered.is_some_and(|known| known < leased) {
-            self.blame("3 once", id, "lent and received again after it was known delivered");
+            self.blame(
+                "3 once",
+                id,
+                "lent and received again after it was known delivered",
+            );
         }
     }
 
@@ -265,7 +333,7 @@ impl Court<'_> {
     /// On a calm night information leaves at once, whatever the hour.
     fn promptness(&mut self) {
         let knobs = &self.night.script.knobs;
-        if knobs.weather != Weather::Calm {
+        if knobs.weather != Weather::Calm || knobs.calm_pauses {
             return;
         }
         let slowest = i64::from((knobs.rate / 5).max(1));
@@ -275,7 +343,9 @@ impl Court<'_> {
         for (id, track) in self.tracks.iter().enumerate() {
             let message = self.message(id);
             let free = !matches!(message.channel, Channel::Friendtalk | Channel::Brandmessage);
-            let Some((_, stored)) = track.acknowledged else { continue };
+            let Some((_, stored)) = track.acknowledged else {
+                continue;
+            };
             let ready = message.send_at.map_or(stored, |from| from.max(stored));
             let lives = message.expires_at.is_none_or(|end| end > ready + bound);
             if message.purpose == Purpose::Advertising
@@ -283,7 +353,10 @@ impl Court<'_> {
             {
                 continue;
             }
-            let left = track.received.first().map(|place| self.night.history[*place].at);
+            let left = track
+                .received
+                .first()
+                .map(|place| self.night.history[*place].at);
             if left.is_none_or(|at| at > ready + bound) {
                 late.push((id, format!("information ready at {ready} left at {left:?}")));
             }
