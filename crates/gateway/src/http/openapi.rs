@@ -159,6 +159,7 @@ fn add(operation: &mut Operation, sort: Sort) {
 /// Describes the interface, as OpenAPI
 #[utoipa::path(
     get, path = "/openapi.json", tag = "health",
+    operation_id = "describe",
     responses((status = 200, description = "This document", body = Object)),
 )]
 pub(super) async fn document(Extension(document): Extension<Arc<OpenApi>>) -> Json<OpenApi> {

@@ -110,6 +110,7 @@ impl BulkSummary {
 /// stream again, ids make that safe.
 #[utoipa::path(
     post, path = "/v1/messages/bulk", tag = "messages",
+    operation_id = "acceptStream",
     params(("answers" = inline(Option<Wanted>), Query, description = "Which answers to send")),
     request_body(
         content_type = "application/x-ndjson", content = String,

@@ -96,6 +96,7 @@ pub(super) fn no_lane(api: &Api) -> Problem {
 /// Shows what is held, and when it will be out
 #[utoipa::path(
     get, path = "/v1/hold", tag = "hold",
+    operation_id = "showHold",
     params(("lane" = Option<String>, Query, description = "Only this lane")),
     responses((status = 200, description = "Totals, shelves and lanes", body = HoldView)),
 )]
@@ -164,6 +165,7 @@ pub(in crate::http) struct BuriedView {
 /// Lists buried messages, oldest first
 #[utoipa::path(
     get, path = "/v1/hold/buried", tag = "hold",
+    operation_id = "listBuried",
     params(
         ("lane" = Option<String>, Query, description = "Only this lane"),
         ("max" = Option<u64>, Query, description = "At most so many, 1 to 1000; else 100"),
@@ -215,6 +217,7 @@ pub(in crate::http) struct KickAnswer {
 /// They are due now, with a clean count of attempts; the rules are asked again before they leave.
 #[utoipa::path(
     post, path = "/v1/hold/kick", tag = "hold",
+    operation_id = "kick",
     request_body(content = KickAsk, example = json!({"campaign": "weekend-sale"})),
     responses((status = 200, description = "How many were brought back", body = KickAnswer)),
 )]
