@@ -1,5 +1,5 @@
-//! The description of the interface. Routes describe what is their own; what holds for many (who may
-//! ask, and what can go wrong) is added here, from the tables that the server itself works by.
+//! The description of the interface. Routes describe what is their own; what holds for many (who
+//! may ask, and what can go wrong) is added here, from the tables that the server itself works by.
 
 use std::sync::Arc;
 

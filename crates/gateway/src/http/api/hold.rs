@@ -58,6 +58,9 @@ impl Depth {
     }
 }
 
+/// What tells rows of the overview apart, in their order.
+type Row = (Lane, Timestamp, Option<Arc<str>>, Purpose);
+
 /// What is due at one opening.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct ShelfView {
@@ -108,7 +111,7 @@ pub(super) async fn overview(
     let lane = lane_of(&api, &asked)?;
     asked.done()?;
     let mut total = Depth::default();
-    let mut rows: BTreeMap<(Lane, Timestamp, Option<Arc<str>>, Purpose), Depth> = BTreeMap::new();
+    let mut rows: BTreeMap<Row, Depth> = BTreeMap::new();
     for shelf in api.hold.shelves(lane.as_ref(), None).await? {
         let depth = Depth {
             held: shelf.held,

@@ -99,8 +99,8 @@ pub(in crate::http) enum AnswersOut {
 
 /// Hands in one message, or an array of them
 ///
-/// When it answers, accepted and held messages are on disk. Of an array, each message is answered by
-/// itself: one that is wrong costs only itself. Sending the same ids again is safe.
+/// When it answers, accepted and held messages are on disk. Of an array, each message is answered
+/// by itself: one that is wrong costs only itself. Sending the same ids again is safe.
 #[utoipa::path(
     post, path = "/v1/messages", tag = "messages",
     operation_id = "accept",
