@@ -39,7 +39,9 @@ install_schemathesis() {
 install_deny() {
     command -v cargo-deny >/dev/null && return
     # Its own target dir: its features would rebuild ours. Removed, since only the binary is used.
-    CARGO_TARGET_DIR="$tools/target" cargo install --quiet --locked cargo-deny --root "$tools"
+    # Its own profile links for minutes to run for less than one; ours does not.
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_TARGET_DIR="$tools/target" cargo install --quiet --locked cargo-deny --root "$tools"
     rm -rf "$tools/target"
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, TimestampRound, Unit};
 use nightgate_core::{
     Channel, Decision, FieldFault, Message, MessageId, Purpose, Reason, RecipientKey,
 };
@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::{Decided, Decider};
-use crate::error::{Kind, Result};
+use crate::error::Result;
+use crate::hold::shelf::{shelf_of, shelf_of_now};
 use crate::hold::{Held, HoldStore, Lane, Put};
 use crate::metrics::Metrics;
 use crate::receipt::{Event, Receipt, ReceiptLog, Subject};
@@ -156,17 +157,11 @@ impl Gate {
             self.parts.decider.decide(&messages, &keys, now).await
         };
         if let Some(fault) = &decided.consent_fault {
-            self.parts
-                .alerts
-                .raise(text::part_unavailable("consent", &fault.to_string(), now));
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         let outcome = self.enter(entering, decided.all, now, &mut answers).await;
         if let Err(fault) = &outcome {
-            let alert = match fault.kind {
-                Kind::Poisoned => text::store_poisoned(fault.part, now),
-                _ => text::part_unavailable(fault.part, &fault.to_string(), now),
-            };
-            self.parts.alerts.raise(alert);
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         outcome?;
         for (answer, purpose) in answers.iter().zip(purposes) {
@@ -356,22 +351,4 @@ fn first_receipt(
         reason: Some(reason.clone()),
         ..Receipt::of(event, subject, at)
     }
-}
-
-/// The due of messages that may leave at once: the running minute, so that they share a shelf
-/// instead of opening one for every instant.
-fn shelf_of_now(now: Timestamp) -> Timestamp {
-    let minute = TimestampRound::new()
-        .smallest(Unit::Minute)
-        .mode(jiff::RoundMode::Floor);
-    now.round(minute).unwrap_or(now)
-}
-
-/// The due of a held message, on the next whole second: never early, and few shelves.
-#[must_use]
-pub fn shelf_of(due: Timestamp) -> Timestamp {
-    let second = TimestampRound::new()
-        .smallest(Unit::Second)
-        .mode(jiff::RoundMode::Ceil);
-    due.round(second).unwrap_or(due)
 }

@@ -6,6 +6,7 @@ pub mod drain;
 pub mod out;
 mod process;
 pub mod road;
+pub mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +83,8 @@ enum Tongue {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway: HTTP in, releaser, sinks; until Ctrl-C or SIGTERM
+    Serve(serve::Serve),
     /// One night in under a minute, on a simulated clock
     Demo(demo::Demo),
     /// Release everything that is due, then exit: the batch job, free of any time limit
@@ -179,6 +182,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Done {
     let common = cli.common;
     match cli.command {
+        Command::Serve(command) => command.run(&common).await,
         Command::Demo(command) => command.run(&common).await,
         Command::Drain(command) => command.run(&common).await,
     }

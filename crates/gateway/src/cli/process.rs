@@ -1,5 +1,7 @@
 //! What a command owes the process it runs in: log lines and signals.
 
+use std::io::IsTerminal;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -10,6 +12,7 @@ pub(super) fn start_log(config: &Config) {
     let filter = EnvFilter::new(format!("nightgate={}", config.log.level));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second subscriber is refused; the first one does as well.
     let _ = match config.log.format {

@@ -25,15 +25,21 @@ pub struct Serve {
 impl Serve {
     pub(super) async fn run(self, common: &Common) -> Done {
         let mut common = common.clone();
-        common.set.extend(self.listen.map(|listen| format!("http.listen={listen}")));
+        common
+            .set
+            .extend(self.listen.map(|listen| format!("http.listen={listen}")));
         let config = common.load()?.config;
         start_log(&config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&config, Arc::clone(&clock)).await?;
         let listen = config.http.listen;
-        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
-            Failure::failed(format!("cannot listen on {listen}: {error}; see `http.listen`"))
-        })?;
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .map_err(|error| {
+                Failure::failed(format!(
+                    "cannot listen on {listen}: {error}; see `http.listen`"
+                ))
+            })?;
         tracing::info!(address = %listener.local_addr()?, data = %config.data.dir.display(),
             hold = road.hold.name(), rules = %road.decider.rules().version(), "nightgate serves");
         serve(&config, &road, listener).await;
@@ -60,7 +66,12 @@ async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) 
     let alarming = tokio::spawn(road.alerts.clone().run(async move {
         let _ = no_more.await;
     }));
-    let serving = tokio::spawn(http::serve(listener, router, limits(config), stopped));
+    let serving = http::serve(listener, router, limits(config), stopped);
+    let serving = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+    });
     interrupted().await;
     tracing::info!("stopping: requests and hand-overs under way come to their end");
     let _ = stop.send(true);

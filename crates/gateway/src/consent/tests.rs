@@ -8,7 +8,7 @@ use nightgate_core::Fact;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::import::{FAULTS_KEPT, Format, ImportFault, LINE_MAX_BYTES, import, rows};
+use super::import::{BATCH, FAULTS_KEPT, Format, ImportFault, LINE_MAX_BYTES, import, rows};
 use super::memory::MemoryBook;
 use super::sqlite::SqliteBook;
 use super::*;
@@ -488,28 +488,24 @@ async fn an_import_counts_new_known_and_faulty_and_can_run_again() {
             if n.is_multiple_of(10) {
                 return "{}\n\n".to_owned();
             }
-            format!(
-                "{{\"recipient\":\"user-{}\",{rest}}}
-",
-                n / 2
-            )
+            format!("{{\"recipient\":\"user-{}\",{rest}}}\n", n / 2)
         };
-        let text: String = (0..12_000).map(line).collect();
+        let text: String = (0..3 * BATCH).map(line).collect();
         let mut told = Vec::new();
         let reader = rows(Cursor::new(text.clone()), Format::Ndjson, "KR", "x");
         let done = import(book, reader, |summary| told.push(summary.lines))
             .await
             .unwrap();
-        assert_eq!(
-            (done.lines, done.new, done.known, done.faulty),
-            (12_000, 6_000, 4_800, 1_200)
-        );
+        // Odd numbers are each a new recipient; even ones name it again, or are faulty.
+        let all = 3 * BATCH as u64;
+        assert_eq!((done.lines, done.faulty), (all, all / 10));
+        assert_eq!((done.new, done.known), (all / 2, all / 10 * 4));
         assert_eq!((done.faults.len(), done.faults[0].line), (FAULTS_KEPT, 1));
-        assert_eq!(told, [5_000, 10_000, 12_000]);
-        assert_eq!(book.count().await.unwrap(), 6_000);
+        assert_eq!(told, [1, 2, 3].map(|batches| batches * BATCH as u64));
+        assert_eq!(book.count().await.unwrap(), all / 2);
         let again = rows(Cursor::new(text), Format::Ndjson, "KR", "x");
         let again = import(book, again, |_| {}).await.unwrap();
-        assert_eq!((again.new, again.known), (0, 10_800));
+        assert_eq!((again.new, again.known), (0, all / 10 * 9));
     })
     .await;
 }

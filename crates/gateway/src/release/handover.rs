@@ -10,10 +10,11 @@ use nightgate_core::{Class, Code, Decision, Message, Permit, Purpose, Reason, Re
 use super::freeze::Frost;
 use super::lane::{LaneReleaser, OnUnknown};
 use super::tally::Tick;
+use super::trail::Trail;
 use crate::alert::text;
 use crate::decider::moves_as_one;
-use crate::error::{Kind, Result};
-use crate::gate::shelf_of;
+use crate::error::Result;
+use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
 use crate::receipt::{Event, Receipt, Subject};
 use crate::sink::{Outbound, Outcome};
@@ -115,33 +116,35 @@ impl LaneReleaser {
         Ok(batch.done)
     }
 
-    /// Deals with loans that lapsed after their message may have been handed over: an `Attempted`
-    /// receipt without an outcome. Returns those that go on.
+    /// Deals with loans that lapsed: their receipts tell how far the message came, which the hold
+    /// may never have been told. Returns those that go on.
     async fn recover(&self, leased: Vec<Leased>, batch: &mut Batch) -> Result<Vec<Leased>> {
-        let lapsed: Vec<_> = leased
-            .iter()
-            .filter(|leased| leased.lapsed)
-            .map(|leased| leased.held.message.id.clone())
-            .collect();
-        if lapsed.is_empty() {
-            return Ok(leased);
-        }
-        let unfinished = self.parts.receipts.unfinished(&lapsed).await?;
-        let mut unfinished = unfinished.into_iter();
-        let now = self.parts.clock.now();
         let mut go_on = Vec::with_capacity(leased.len());
         for leased in leased {
-            if !leased.lapsed || !unfinished.next().unwrap_or(true) {
+            if !leased.lapsed {
                 go_on.push(leased);
                 continue;
             }
-            let loan = Loan::of(&leased);
-            let why = "handed over before a stop, and no outcome was recorded: it may have gone";
-            batch.file(Event::Unknown, &loan, now, Some(why.to_owned()));
-            batch.done.tick.unknown += 1;
-            match self.options.on_unknown(loan.purpose) {
-                OnUnknown::Bury => batch.bury(&loan, now, why),
-                OnUnknown::Retry => go_on.push(leased),
+            let trail = Trail::of(&*self.parts.receipts, &leased.held.message.id).await?;
+            let (loan, now) = (Loan::of(&leased), self.parts.clock.now());
+            match trail {
+                Trail::Clear => go_on.push(leased),
+                Trail::Delivered => batch.settle(&loan, Verdict::Done(End::Delivered)),
+                Trail::Rejected => batch.settle(&loan, Verdict::Done(End::Rejected)),
+                Trail::Buried => {
+                    let why = "put aside before a stop, see its receipts".to_owned();
+                    batch.settle(&loan, Verdict::Bury { why });
+                }
+                Trail::Open => {
+                    let why =
+                        "handed over before a stop, and no outcome was recorded: it may have gone";
+                    batch.file(Event::Unknown, &loan, now, Some(why.to_owned()));
+                    batch.done.tick.unknown += 1;
+                    match self.options.on_unknown(loan.purpose) {
+                        OnUnknown::Bury => batch.bury(&loan, now, why),
+                        OnUnknown::Retry => go_on.push(leased),
+                    }
+                }
             }
         }
         Ok(go_on)
@@ -156,8 +159,7 @@ impl LaneReleaser {
             self.parts.decider.decide(&messages, &keys, now).await
         };
         if let Some(fault) = &decisions.consent_fault {
-            let alert = text::part_unavailable("consent", &fault.to_string(), now);
-            self.parts.alerts.raise(alert);
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
             let loan = Loan::of(&leased);
@@ -233,16 +235,7 @@ impl LaneReleaser {
         }
         let receipts = std::mem::take(&mut batch.receipts);
         self.parts.metrics.receipts(receipts.len() as u64);
-        let filed = self.parts.receipts.append(receipts).await;
-        if let Err(fault) = &filed {
-            let now = self.parts.clock.now();
-            let alert = match fault.kind {
-                Kind::Poisoned => text::store_poisoned(fault.part, now),
-                _ => text::part_unavailable(fault.part, &fault.to_string(), now),
-            };
-            self.parts.alerts.raise(alert);
-        }
-        filed
+        self.parts.receipts.append(receipts).await
     }
 
     /// Hands over in chunks of the sink's size, several at a time, in order. A clock that jumped

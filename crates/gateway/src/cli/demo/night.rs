@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use nightgate_core::{MessageId, Scope};
+use nightgate_core::{Code, MessageId, Scope};
 
 use super::crowd::{Arrival, Crowd, instant};
 use super::provider::{Mood, Provider};
@@ -20,6 +20,8 @@ use crate::receipt::{Event, Receipt, ReceiptAsk, Subject};
 
 /// The simulated clock moves in steps of at least so long, as a sleeping process wakes.
 const STEP: Duration = Duration::from_millis(250);
+/// Receipts read at a time.
+const RECEIPTS_PAGE: usize = 5_000;
 /// How long the crashed process is away.
 const AWAY: SignedDuration = SignedDuration::from_secs(20);
 /// The campaign that is taken back in the morning: a coupon for a night that is over.
@@ -50,7 +52,7 @@ const SCENES: [(&str, Scene); 10] = [
     ("2026-11-24T08:00:00+09:00", Scene::Opening),
     ("2026-11-24T08:00:25+09:00", Scene::ProviderIll),
     ("2026-11-24T08:01:10+09:00", Scene::ProviderWell),
-    ("2026-11-24T08:01:40+09:00", Scene::Crash),
+    ("2026-11-24T08:01:20+09:00", Scene::Crash),
     ("2026-11-24T08:20:00+09:00", Scene::End),
 ];
 
@@ -161,7 +163,10 @@ impl Night {
                     self.sums.accepted += 1;
                     self.ids.push(answer.id);
                 }
-                _ => self.sums.refused_at_gate += 1,
+                _ => match answer.reason.map(|reason| reason.code) {
+                    Some(Code::Expired) => self.sums.expires_too_soon += 1,
+                    _ => self.sums.no_consent += 1,
+                },
             }
         }
         Ok(())
@@ -304,13 +309,28 @@ impl Night {
         }
         let received = self.provider.received();
         self.sums.taken_by_provider = received.len() as u64;
-        self.sums.taken_twice = received.values().filter(|item| item.times > 1).count() as u64;
-        let ask = ReceiptAsk {
-            max: usize::MAX,
+        for item in received.values().filter(|item| item.times > 1) {
+            match item.advertising {
+                true => self.sums.advertising_twice += 1,
+                false => self.sums.information_twice += 1,
+            }
+        }
+        self.count_receipts().await
+    }
+
+    async fn count_receipts(&mut self) -> Result<(), Failure> {
+        let mut ask = ReceiptAsk {
+            max: RECEIPTS_PAGE,
             ..ReceiptAsk::default()
         };
-        self.sums.receipts = self.road.receipts.query(&ask).await?.len() as u64;
-        Ok(())
+        loop {
+            let page = self.road.receipts.query(&ask).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            self.sums.receipts += page.len() as u64;
+            ask.after = Some(last.seq);
+        }
     }
 }
 

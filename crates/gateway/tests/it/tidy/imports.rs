@@ -26,7 +26,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("ingest", &[BASE, PORTS, &["gate"]]),
     (
         "http",
-        &[BASE, PORTS, &["gate", "decider", "release", "ingest"]],
+        &[BASE, PORTS, &["decider", "gate", "release", "ingest"]],
     ),
 ];
 /// Those who build objects: they know everything, and alone name concrete backends.
