@@ -1,6 +1,8 @@
 //! One batch on loan, from lease to settlement: recover, ask again, record, hand over, record, settle.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -152,7 +154,7 @@ impl LaneReleaser {
 
     /// The second asking, with fresh consent and a fresh clock.
     async fn ask_again(&self, leased: Vec<Leased>, batch: &mut Batch) {
-        let now = self.parts.clock.now();
+        let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
         let decisions = {
             let messages: Vec<&Message> = leased.iter().map(|one| &one.held.message).collect();
             let keys: Vec<&RecipientKey> = leased.iter().map(|one| &one.held.key).collect();
@@ -164,7 +166,7 @@ impl LaneReleaser {
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
             let loan = Loan::of(&leased);
             match decided.decision {
-                Decision::Send(permit) => self.permit(leased, loan, permit, now, batch),
+                Decision::Send(permit) => self.permit(leased, loan, permit, (now, monotonic), batch),
                 Decision::Hold { until, reason } => {
                     hold_again(&loan, &leased.held.class, until, reason, now, batch);
                 }
@@ -178,7 +180,7 @@ impl LaneReleaser {
         leased: Leased,
         loan: Loan,
         permit: Permit,
-        now: Timestamp,
+        (now, monotonic): (Timestamp, Duration),
         batch: &mut Batch,
     ) {
         let receipt = Receipt::of(Event::Attempted, loan.subject.clone(), now);
@@ -200,7 +202,8 @@ impl LaneReleaser {
         let leave_by = leave_by.unwrap_or(Timestamp::MIN);
         let message = leased.held.message;
         if let Some(outbound) = Outbound::new(permit, message, loan.attempts + 1, leave_by) {
-            batch.outbound.push(outbound);
+            let clock = Arc::clone(&self.parts.clock);
+            batch.outbound.push(outbound.timed(clock, now, monotonic));
             batch.loans.push(loan);
         }
     }
