@@ -3,6 +3,7 @@
 //! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`. See docs/ARCHITECTURE.md.
 
 pub mod alert;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod consent;
@@ -10,6 +11,7 @@ pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod ingest;
 pub mod lane;
 pub mod metrics;
 pub mod receipt;

@@ -1,3 +1,5 @@
 //! The `nightgate` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    nightgate::cli::main()
+}

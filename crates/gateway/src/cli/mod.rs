@@ -1,10 +1,20 @@
 //! The command line: one file a command. Only here (and in the `open` files) are concrete backends
 //! named; everything below is handed its parts.
 
-pub mod drain;
+pub mod completions;
+pub mod config;
+pub mod consent;
+pub mod doctor;
+pub mod explain;
+pub mod hold;
+pub mod lanes;
 pub mod out;
+pub mod receipts;
 pub mod road;
-pub mod serve;
+pub mod rules;
+pub mod send;
+mod shown;
+mod stores;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,14 +74,33 @@ pub struct Common {
     /// Answer in JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
+    /// Language of the sentences that explain a decision [default: alerts.language]
+    #[arg(long, global = true, value_name = "LANGUAGE")]
+    pub language: Option<shown::Tongue>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway: HTTP in, releaser, sinks; until Ctrl-C or SIGTERM
-    Serve(serve::Serve),
-    /// Release everything that is due, then exit: the batch job, free of any time limit
-    Drain(drain::Drain),
+    /// Post a file of messages to a running gateway, resuming where it stopped
+    Send(send::Send),
+    /// Ask what would become of a message now, or at any other time; nothing is stored
+    Explain(explain::Explain),
+    /// See what is held and why; take it back, or bring back what was buried
+    Hold(hold::Hold),
+    /// Import, show and record consents
+    Consent(consent::ConsentCommand),
+    /// See the lanes; pause and resume them
+    Lanes(lanes::Lanes),
+    /// Read receipts: the record of every decision and every outcome
+    Receipts(receipts::Receipts),
+    /// Check rule packs and show the rules in force
+    Rules(rules::Rules),
+    /// Check that this machine and configuration are fit to run, and say what to do if not
+    Doctor(doctor::Doctor),
+    /// Print every key with its default and comment, or the values in effect
+    Config(config::ConfigCommand),
+    /// Print a script that completes commands in your shell
+    Completions(completions::Completions),
 }
 
 impl Common {
@@ -98,13 +127,19 @@ impl Failure {
     /// The command line or the configuration is wrong.
     #[must_use]
     pub fn usage(text: impl Into<String>) -> Self {
-        Self { code: EXIT_USAGE, text: text.into() }
+        Self {
+            code: EXIT_USAGE,
+            text: text.into(),
+        }
     }
 
     /// Something failed.
     #[must_use]
     pub fn failed(text: impl Into<String>) -> Self {
-        Self { code: EXIT_FAILED, text: text.into() }
+        Self {
+            code: EXIT_FAILED,
+            text: text.into(),
+        }
     }
 }
 
@@ -127,7 +162,10 @@ pub type Done = Result<u8, Failure>;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             out::complain(&format!("failed to start: {error}"));
@@ -147,7 +185,15 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Done {
     let common = cli.common;
     match cli.command {
-        Command::Serve(command) => command.run(&common).await,
-        Command::Drain(command) => command.run(&common).await,
+        Command::Send(command) => command.run(&common).await,
+        Command::Explain(command) => command.run(&common).await,
+        Command::Hold(command) => command.run(&common).await,
+        Command::Consent(command) => command.run(&common).await,
+        Command::Lanes(command) => command.run(&common).await,
+        Command::Receipts(command) => command.run(&common).await,
+        Command::Rules(command) => command.run(&common),
+        Command::Doctor(command) => command.run(&common).await,
+        Command::Config(command) => command.run(&common),
+        Command::Completions(command) => command.run(),
     }
 }

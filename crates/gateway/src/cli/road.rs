@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nightgate_core::ruleset::PackSource;
-use nightgate_core::{Channel, Purpose, Ruleset};
+use nightgate_core::{Channel, PackFault, Purpose, Ruleset};
 
 use super::Failure;
 use crate::alert::AlertPort;
@@ -92,10 +92,21 @@ impl Road {
         sinks: Vec<Arc<dyn Sink>>,
         ports: Vec<Arc<dyn AlertPort>>,
     ) -> Result<Self, Failure> {
-        let Stores { hold, consent, receipts } = stores;
+        let Stores {
+            hold,
+            consent,
+            receipts,
+        } = stores;
         let rules = Arc::new(rules(config)?);
-        let decider = Arc::new(Decider::new(rules, config.house.clone(), Arc::clone(&consent)));
-        let options = DeskOptions { window: config.alerts.repeat_after, ..DeskOptions::default() };
+        let decider = Arc::new(Decider::new(
+            rules,
+            config.house.clone(),
+            Arc::clone(&consent),
+        ));
+        let options = DeskOptions {
+            window: config.alerts.repeat_after,
+            ..DeskOptions::default()
+        };
         let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let metrics = Arc::new(Metrics::default());
         let gate = Gate::new(GateParts {
@@ -120,7 +131,17 @@ impl Road {
         };
         let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
-        Ok(Self { clock, decider, hold, consent, receipts, alerts, metrics, gate, releaser })
+        Ok(Self {
+            clock,
+            decider,
+            hold,
+            consent,
+            receipts,
+            alerts,
+            metrics,
+            gate,
+            releaser,
+        })
     }
 }
 
@@ -132,24 +153,76 @@ impl Stores {
     pub async fn open(config: &Config, clock: &dyn Clock) -> Result<Self, Failure> {
         let dir = &config.data.dir;
         let (kind, keep) = (config.hold.store, config.hold.keep_ids);
-        let hold = hold::open::open(kind.as_str(), dir, keep, clock.now()).await?;
+        let name = match kind {
+            HoldKind::Memory => "memory",
+            HoldKind::Sqlite => "sqlite",
+        };
+        let hold = hold::open::open(name, dir, keep, clock.now()).await?;
         let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
             HoldKind::Memory => (
-                Arc::new(crate::consent::memory::MemoryConsentBook::default()),
-                Arc::new(crate::receipt::memory::MemoryReceiptLog::default()),
+                Arc::new(crate::consent::memory::MemoryBook::default()),
+                Arc::new(crate::receipt::memory::MemoryLog::default()),
             ),
             HoldKind::Sqlite => (Arc::new(open_consent(dir)?), Arc::new(open_receipts(dir)?)),
         };
-        Ok(Self { hold, consent, receipts })
+        Ok(Self {
+            hold,
+            consent,
+            receipts,
+        })
     }
 }
 
-fn open_consent(dir: &Path) -> Result<crate::consent::sqlite::SqliteConsentBook, Failure> {
-    Ok(crate::consent::sqlite::SqliteConsentBook::open(&dir.join("consent.db"))?)
+pub(super) fn open_consent(dir: &Path) -> Result<crate::consent::sqlite::SqliteBook, Failure> {
+    Ok(crate::consent::sqlite::SqliteBook::open(
+        &dir.join("consent.db"),
+    )?)
 }
 
-fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteReceiptLog, Failure> {
-    Ok(crate::receipt::sqlite::SqliteReceiptLog::open(&dir.join("receipts.db"))?)
+pub(super) fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteLog, Failure> {
+    Ok(crate::receipt::sqlite::SqliteLog::open(
+        &dir.join("receipts.db"),
+    )?)
+}
+
+/// Reads the rule packs that `config` names.
+///
+/// # Errors
+/// A name that is not built in, a file that cannot be read.
+pub(super) fn packs(config: &Config) -> Result<Vec<PackSource>, Failure> {
+    let mut packs = Vec::new();
+    for name in &config.rules.builtin {
+        let text = match name.as_str() {
+            "kr" => KR_PACK,
+            other => {
+                return Err(Failure::usage(format!(
+                    "no built-in rule pack named {other}"
+                )));
+            }
+        };
+        packs.push(PackSource {
+            name: format!("rules/{name}.toml"),
+            text: text.to_owned(),
+        });
+    }
+    for path in &config.rules.packs {
+        packs.push(pack(path)?);
+    }
+    Ok(packs)
+}
+
+/// Reads one rule pack.
+pub(super) fn pack(path: impl AsRef<Path>) -> Result<PackSource, Failure> {
+    let name = path.as_ref().display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("rule pack {name} cannot be read: {error}")))?;
+    Ok(PackSource { name, text })
+}
+
+/// Every fault of rule packs, one a line.
+pub(super) fn pack_faults(faults: &[PackFault]) -> Failure {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Failure::usage(format!("rule packs have faults:\n{}", lines.join("\n")))
 }
 
 /// Loads the rule packs that `config` names.
@@ -157,24 +230,7 @@ fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteReceiptLog,
 /// # Errors
 /// Every fault of every pack, with file and line.
 pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
-    let mut packs = Vec::new();
-    for name in &config.rules.builtin {
-        let text = match name.as_str() {
-            "kr" => KR_PACK,
-            other => return Err(Failure::usage(format!("no built-in rule pack named {other}"))),
-        };
-        packs.push(PackSource { name: format!("rules/{name}.toml"), text: text.to_owned() });
-    }
-    for path in &config.rules.packs {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("rule pack {} cannot be read: {error}", path.display()))
-        })?;
-        packs.push(PackSource { name: path.display().to_string(), text });
-    }
-    let rules = Ruleset::load(&packs).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Failure::usage(format!("rule packs have faults:\n{}", lines.join("\n")))
-    })?;
+    let rules = Ruleset::load(&packs(config)?).map_err(|faults| pack_faults(&faults))?;
     Ok(match config.consent.validity {
         ConsentValidity::Pack => rules,
         ConsentValidity::Off => rules.with_consent_validity(None),
@@ -183,9 +239,9 @@ pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
 }
 
 fn routes(config: &Config) -> Routes {
-    let all = Purpose::ALL.iter().flat_map(|purpose| {
-        Channel::ALL.iter().map(move |channel| (*purpose, *channel))
-    });
+    let all = Purpose::ALL
+        .iter()
+        .flat_map(|purpose| Channel::ALL.iter().map(move |channel| (*purpose, *channel)));
     Routes::new(all.filter_map(|(purpose, channel)| {
         let lane = config.lane_of(purpose, channel)?;
         Some(((purpose, channel), Lane::new(lane)))
@@ -210,7 +266,10 @@ fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
         tick_max: config.release.tick_max,
         lease_ttl: config.release.lease_ttl,
         attempts_max: lane.attempts_max,
-        backoff: Backoff { min: short(lane.backoff_min), max: short(lane.backoff_max) },
+        backoff: Backoff {
+            min: short(lane.backoff_min),
+            max: short(lane.backoff_max),
+        },
         unknown_advertising: on_unknown(lane.unknown_advertising),
         unknown_informational: on_unknown(lane.unknown_informational),
         nothing_moved_after: short(config.alerts.nothing_moved_after),
@@ -218,7 +277,10 @@ fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
     }
 }
 
-fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Sink>>, Failure> {
+pub(super) fn sinks(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn Sink>>, Failure> {
     let sink = |lane: &LaneConfig| -> Result<Arc<dyn Sink>, Failure> {
         let clock = Arc::clone(clock);
         Ok(match &lane.sink {
@@ -235,18 +297,20 @@ fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Sink>>, 
 }
 
 fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
-    let secret = webhook.secret.clone().unwrap_or_default();
     WebhookOptions {
         batch_max: webhook.batch_max,
         timeout: webhook.timeout,
         connect_timeout: webhook.connect_timeout,
         headers: webhook.headers.clone(),
         allow_plain_http: webhook.allow_plain_http,
-        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), secret)
+        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), webhook.secret.clone())
     }
 }
 
-fn ports(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn AlertPort>>, Failure> {
+pub(super) fn ports(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn AlertPort>>, Failure> {
     let mut ports: Vec<Arc<dyn AlertPort>> = vec![Arc::new(LogPort)];
     if let Some(url) = &config.alerts.slack_url {
         let options = SlackOptions::new(url.clone(), config.alerts.language);
