@@ -1,0 +1,60 @@
+//! Opens what a command needs of the data directory. SQLite lets a command look and change while a
+//! gateway runs.
+
+use std::sync::Arc;
+
+use super::Failure;
+use super::road::{Stores, open_consent, open_receipts};
+use crate::clock::Clock;
+use crate::config::{Config, HoldKind};
+use crate::consent::ConsentBook;
+use crate::receipt::ReceiptLog;
+
+/// Every store, which must be there already: a command that looks makes no empty data directory.
+pub(super) async fn all(config: &Config, clock: &dyn Clock) -> Result<Stores, Failure> {
+    there(config, "hold.db")?;
+    Stores::open(config, clock).await
+}
+
+/// The receipts, which must be there already.
+pub(super) fn receipts(config: &Config) -> Result<Arc<dyn ReceiptLog>, Failure> {
+    there(config, "receipts.db")?;
+    Ok(Arc::new(open_receipts(&config.data.dir)?))
+}
+
+/// The consent book, made if it is missing: an import may come before the first message.
+pub(super) fn consent(config: &Config) -> Result<Arc<dyn ConsentBook>, Failure> {
+    durable(config)?;
+    Ok(Arc::new(open_consent(&config.data.dir)?))
+}
+
+/// The consent book, if there is one.
+pub(super) fn consent_if_there(config: &Config) -> Result<Option<Arc<dyn ConsentBook>>, Failure> {
+    if config.hold.store == HoldKind::Memory || !config.data.dir.join("consent.db").exists() {
+        return Ok(None);
+    }
+    consent(config).map(Some)
+}
+
+fn durable(config: &Config) -> Result<(), Failure> {
+    match config.hold.store {
+        HoldKind::Sqlite => Ok(()),
+        HoldKind::Memory => Err(Failure::usage(
+            "`hold.store` is \"memory\": nothing outlives a process, so there is nothing to open; \
+             ask the running gateway over HTTP, or set it to \"sqlite\"",
+        )),
+    }
+}
+
+fn there(config: &Config, file: &str) -> Result<(), Failure> {
+    durable(config)?;
+    let path = config.data.dir.join(file);
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "there is no {}: no gateway has run on this data directory; name another with \
+         --set data.dir=DIR, or start one with `nightgate serve`",
+        path.display()
+    )))
+}
