@@ -67,13 +67,18 @@ fn time(name: &str, messages: &[Message], mut work: impl FnMut(&Message)) {
     );
 }
 
-fn main() {
+/// The shipped packs.
+fn shipped() -> Ruleset {
     let source = |name: &str, text: &str| PackSource {
         name: name.into(),
         text: text.into(),
     };
     let sources = [source("kr.toml", KR), source("house.toml", HOUSE)];
-    let rules = Ruleset::load(&sources).unwrap();
+    Ruleset::load(&sources).unwrap()
+}
+
+fn main() {
+    let rules = shipped();
     let house = House {
         jurisdiction: Jurisdiction::new("KR").unwrap(),
         zone: TimeZone::get("Asia/Seoul").unwrap(),

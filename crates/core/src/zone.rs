@@ -249,9 +249,10 @@ struct Dialled {
 /// Finds whose law and which clocks hold for `message`.
 ///
 /// Zone: the message's own if it is a known IANA name, else those in which the holder of the
-/// recipient's number may be (all of the country's for a mobile), else the house's. Law: the message's own, else that of the number's region, else the house's. A
-/// number that is valid in no plan still has its country's clocks; a recipient that is no number
-/// (e-mail address, push token) takes the house's.
+/// recipient's number may be (all of the country's for a mobile), else the house's. Law: the
+/// message's own, else that of the number's region, else the house's. A number that is valid in no
+/// plan still has its country's clocks; a recipient that is no number (e-mail address, push token)
+/// takes the house's.
 ///
 /// ```
 /// use jiff::tz::TimeZone;

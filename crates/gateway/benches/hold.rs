@@ -15,7 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate::clock::{Clock, SystemClock};
 use nightgate::hold::sqlite::{FILE, Options, SqliteHold};
 use nightgate::hold::{End, Held, HoldStore, Lane, LeaseAsk, Pick, Scope, Settle, State, Verdict};
-use nightgate_core::{Channel, Class, Message, MessageId, Priority, Purpose, Recipient};
+use nightgate_core::{
+    Channel, Class, Message, MessageId, Priority, Purpose, Recipient, RecipientKey,
+};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -44,14 +46,8 @@ async fn main() -> Outcome<()> {
     let hold = SqliteHold::open(dir.path(), Options::default()).await?;
     let now: Timestamp = "2026-11-22T12:00:00Z".parse()?;
     let due: Timestamp = "2026-11-22T23:00:00Z".parse()?;
-    let start = clock.monotonic();
-    put(&hold, "night", messages, random, (now, due)).await?;
-    rate(
-        "hold",
-        messages,
-        clock.monotonic().saturating_sub(start),
-        disk,
-    );
+    let holding = put(&hold, &clock, "night", messages, random, (now, due)).await?;
+    rate("hold", messages, holding, disk);
     let bytes = std::fs::metadata(dir.path().join(FILE))?.len();
     println!("  file: {} bytes a message", bytes / messages as u64);
 
@@ -65,7 +61,7 @@ async fn main() -> Outcome<()> {
     rate("  of that, lease", messages, leased, disk);
     rate("  of that, settle", messages, settled, disk);
 
-    put(&hold, "wrong", messages, random, (now, due)).await?;
+    put(&hold, &clock, "wrong", messages, random, (now, due)).await?;
     let start = clock.monotonic();
     let recalled = hold
         .recall(&Scope::Campaign("wrong".into()), now)
@@ -109,13 +105,16 @@ fn probe(clock: &SystemClock, dir: &Path, messages: usize) -> Outcome<Duration> 
     Ok(took)
 }
 
+/// Puts messages of one campaign; how long the hold took, without making them.
 async fn put(
     hold: &SqliteHold,
+    clock: &SystemClock,
     campaign: &str,
     messages: usize,
     random: bool,
     (now, due): (Timestamp, Timestamp),
-) -> Outcome<()> {
+) -> Outcome<Duration> {
+    let mut took = Duration::ZERO;
     let mut dice = fastrand::Rng::with_seed(campaign.len() as u64 + u64::from(campaign < "o"));
     for first in (0..messages).step_by(GROUP) {
         let mut group = Vec::with_capacity(GROUP);
@@ -127,9 +126,11 @@ async fn put(
             };
             group.push(held(&id, number, campaign, (now, due))?);
         }
+        let start = clock.monotonic();
         hold.put(group, now).await?;
+        took += clock.monotonic().saturating_sub(start);
     }
-    Ok(())
+    Ok(took)
 }
 
 fn held(
@@ -141,7 +142,7 @@ fn held(
     // Scattered like real numbers; 010-0000-0000 on is not assigned to anyone.
     let recipient = Recipient::new(&format!("+82100{:07}", number * 7_919 % 10_000_000))?;
     Ok(Held {
-        key: recipient.key("KR"),
+        key: RecipientKey::from_stored(recipient.expose()),
         message: Message {
             id: MessageId::new(id)?,
             recipient,

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, TimestampRound, Unit};
 use nightgate_core::{
     Channel, Decision, FieldFault, Message, MessageId, Purpose, Reason, RecipientKey,
 };
@@ -15,6 +15,7 @@ use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::{Decided, Decider};
 use crate::error::{Kind, Result};
+use crate::hold::shelf::{shelf_of, shelf_of_now};
 use crate::hold::{Held, HoldStore, Lane, Put};
 use crate::metrics::Metrics;
 use crate::receipt::{Event, Receipt, ReceiptLog, Subject};
@@ -103,6 +104,8 @@ pub struct Accepted {
     pub zone: Option<TimeZone>,
     /// Why, unless it is invalid or a duplicate.
     pub reason: Option<Reason>,
+    /// What the rules answered, for a sentence about `reason`; with it and without it alike.
+    pub answer: Option<nightgate_core::Answer>,
     /// The rules its fields break, if it is invalid.
     pub faults: Vec<FieldFault>,
 }
@@ -168,9 +171,13 @@ impl Gate {
         }
         outcome?;
         for (answer, purpose) in answers.iter().zip(purposes) {
-            self.parts.metrics.messages(answer.status.as_str(), purpose, 1);
+            self.parts
+                .metrics
+                .messages(answer.status.as_str(), purpose, 1);
         }
-        self.parts.metrics.accept_took(self.parts.clock.monotonic().saturating_sub(began));
+        self.parts
+            .metrics
+            .accept_took(self.parts.clock.monotonic().saturating_sub(began));
         if answers
             .iter()
             .any(|answer| answer.status == Status::Accepted)
@@ -205,6 +212,7 @@ impl Gate {
                 due: None,
                 zone: None,
                 reason: None,
+                answer: None,
                 faults,
             });
             if let (Status::Duplicate, Some(lane)) = (status, lane) {
@@ -233,11 +241,13 @@ impl Gate {
         let mut staged = Vec::with_capacity(entering.len());
         let mut refused = Vec::new();
         for (one, decided) in entering.into_iter().zip(decided) {
+            let told = nightgate_core::Answer::from(&decided.decision);
             let (status, due, reason) = fate(decided.decision);
             let receipt = first_receipt(&one, status, due, &reason, now);
             let answer = &mut answers[one.place];
             answer.zone = decided.place.zones.all.first().cloned();
             answer.reason = Some(reason);
+            answer.answer = Some(told);
             if status == Status::Refused {
                 refused.push((one.place, status, receipt));
                 continue;
@@ -305,6 +315,7 @@ impl Gate {
             for (((place, receipt), filed), found) in duplicates.into_iter().zip(filed).zip(found) {
                 let answer = &mut answers[place];
                 answer.reason = None;
+                answer.answer = None;
                 answer.due = found.map(|found| found.held.due);
                 if !filed {
                     receipts.push(receipt);
@@ -346,22 +357,4 @@ fn first_receipt(
         reason: Some(reason.clone()),
         ..Receipt::of(event, subject, at)
     }
-}
-
-/// The due of messages that may leave at once: the running minute, so that they share a shelf
-/// instead of opening one for every instant.
-fn shelf_of_now(now: Timestamp) -> Timestamp {
-    let minute = TimestampRound::new()
-        .smallest(Unit::Minute)
-        .mode(jiff::RoundMode::Floor);
-    now.round(minute).unwrap_or(now)
-}
-
-/// The due of a held message, on the next whole second: never early, and few shelves.
-#[must_use]
-pub fn shelf_of(due: Timestamp) -> Timestamp {
-    let second = TimestampRound::new()
-        .smallest(Unit::Second)
-        .mode(jiff::RoundMode::Ceil);
-    due.round(second).unwrap_or(due)
 }

@@ -1,6 +1,7 @@
 //! Nightgate, a quiet-hours gateway for bulk notifications.
 //!
-//! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`. See docs/ARCHITECTURE.md.
+//! One road: `ingest -> decide -> hold(due) -> release -> sink -> receipt`; docs/ARCHITECTURE.md
+//! draws it.
 
 pub mod alert;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod decider;
 pub mod error;
 pub mod gate;
 pub mod hold;
+pub mod http;
 pub mod ingest;
 pub mod lane;
 pub mod metrics;

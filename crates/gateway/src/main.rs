@@ -1,5 +1,7 @@
 //! The `nightgate` binary.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     nightgate::cli::main()
 }

@@ -251,7 +251,8 @@ struct Job<R> {
     done: oneshot::Sender<Result<u64>>,
 }
 
-/// A thread that commits all writes that wait for it in one transaction: one fsync for many callers.
+/// A thread that commits all writes that wait for it in one transaction: one fsync for many
+/// callers.
 pub(crate) struct Writer<R> {
     part: &'static str,
     op: &'static str,

@@ -231,9 +231,7 @@ proptest! {
 
     #[test]
     fn the_quick_place_is_the_place_of_the_plans(
-        code in proptest::sample::select(
-            &["82", "81", "86", "91", "33", "65", "66", "84", "63", "886", "852", "971", "49", "90",][..],
-        ),
+        code in "82|81|86|91|33|65|66|84|63|886|852|971|49|90",
         rest in "[1-9][0-9]{6,9}",
     ) {
         // A hyphen sends the same number down the long road.

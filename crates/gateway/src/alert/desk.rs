@@ -81,7 +81,7 @@ struct Seen {
     repeats: u64,
 }
 
-/// One port and what waits for it. Each port has its own, so that a failing one holds back no other.
+/// One port and what waits for it: each has its own, so that a failing one holds back no other.
 struct Tray {
     port: Arc<dyn AlertPort>,
     waiting: Mutex<VecDeque<Arc<Alert>>>,

@@ -136,7 +136,7 @@ impl AlertPort for SlackPort {
                 Err(Error::new(Kind::Unavailable, "alert", op))
             }
             _ => Err(invalid(&format!(
-                "post to Slack: HTTP {code}; make a new incoming webhook and set Slack's `url` to it"
+                "post to Slack: HTTP {code}; make a new incoming webhook, set Slack's `url` to it"
             ))),
         }
     }

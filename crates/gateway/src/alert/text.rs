@@ -102,8 +102,8 @@ pub fn will_not_drain(
     at: Timestamp,
 ) -> Alert {
     let english = format!(
-        "Lane {lane}: {remaining} messages remain, and at {rate:.1} a second they will not all leave \
-         before the window closes at {closes}; the rest waits for the next opening. See the rate \
+        "Lane {lane}: {remaining} messages remain, and at {rate:.1} a second they will not all \
+         leave before the window closes at {closes}; the rest waits for the next opening. See the rate \
          with `nightgate lanes`, what is left with `nightgate hold ls`."
     );
     let korean = format!(
@@ -154,8 +154,8 @@ pub fn clock_jumped(step: SignedDuration, frozen_until: Timestamp, at: Timestamp
 #[must_use]
 pub fn store_poisoned(part: &str, at: Timestamp) -> Alert {
     let english = format!(
-        "The store of `{part}` lost a write; nothing is accepted or sent until a restart. Check the \
-         disk (space, errors), restart, then run `nightgate doctor` and compare `nightgate \
+        "The store of `{part}` lost a write; nothing is accepted or sent until a restart. Check \
+         the disk (space, errors), restart, then run `nightgate doctor` and compare `nightgate \
          receipts`."
     );
     let korean = format!(
@@ -170,8 +170,8 @@ pub fn store_poisoned(part: &str, at: Timestamp) -> Alert {
 #[must_use]
 pub fn part_unavailable(part: &str, why: &str, at: Timestamp) -> Alert {
     let english = format!(
-        "The part `{part}` cannot be reached: {why}. Messages that need it are held, not lost. Find \
-         out more with `nightgate doctor`."
+        "The part `{part}` cannot be reached: {why}. Messages that need it are held, not lost. \
+         Find out more with `nightgate doctor`."
     );
     let korean = format!(
         "`{part}`에 연결할 수 없습니다: {why}. 이 구성 요소가 필요한 메시지는 유실되지 않고 \

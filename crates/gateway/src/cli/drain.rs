@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 
+use super::process::{interrupted, start_log};
 use super::road::Road;
 use super::{Common, Done, EXIT_OK, EXIT_PARTIAL, Failure, out};
 use crate::clock::{Clock, SystemClock};
@@ -27,7 +28,7 @@ pub struct Drain {
 impl Drain {
     pub(super) async fn run(self, common: &Common) -> Done {
         let loaded = common.load()?;
-        super::serve::start_log(&loaded.config);
+        start_log(&loaded.config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&loaded.config, Arc::clone(&clock)).await?;
         let until = clock.now().checked_add(self.wait).unwrap_or(Timestamp::MAX);
@@ -37,7 +38,11 @@ impl Drain {
         road.alerts.flush(LAST_ALARMS).await;
         let total = total?;
         report(&total, common.json)?;
-        Ok(if total.remaining + total.buried > 0 { EXIT_PARTIAL } else { EXIT_OK })
+        Ok(if total.remaining + total.buried > 0 {
+            EXIT_PARTIAL
+        } else {
+            EXIT_OK
+        })
     }
 }
 
@@ -49,7 +54,7 @@ async fn drain(
     json: bool,
 ) -> Result<Tick, Failure> {
     let mut total = Tick::default();
-    let interrupted = super::serve::interrupted();
+    let interrupted = interrupted();
     tokio::pin!(interrupted);
     loop {
         let tick = road.releaser.tick().await?;
@@ -60,7 +65,11 @@ async fn drain(
         if json && tick.moved() {
             out::say_json(&tick)?;
         }
-        let due = road.releaser.status().iter().any(|lane| lane.due > 0 && !lane.paused);
+        let due = road
+            .releaser
+            .status()
+            .iter()
+            .any(|lane| lane.due > 0 && !lane.paused);
         let wake = match tick.wake {
             Some(wake) if due || wake <= until => wake,
             _ => return Ok(total),

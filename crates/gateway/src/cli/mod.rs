@@ -4,15 +4,19 @@
 pub mod completions;
 pub mod config;
 pub mod consent;
+pub mod demo;
 pub mod doctor;
+pub mod drain;
 pub mod explain;
 pub mod hold;
 pub mod lanes;
 pub mod out;
+mod process;
 pub mod receipts;
 pub mod road;
 pub mod rules;
 pub mod send;
+pub mod serve;
 mod shown;
 mod stores;
 
@@ -20,6 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nightgate_core::Language;
 
 use crate::config::{Config, Loaded, Sources};
 
@@ -74,13 +79,28 @@ pub struct Common {
     /// Answer in JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
-    /// Language of the sentences that explain a decision [default: alerts.language]
-    #[arg(long, global = true, value_name = "LANGUAGE")]
-    pub language: Option<shown::Tongue>,
+    /// Language of sentences for people [default: that of the house]
+    #[arg(long, global = true, value_name = "ko|en", env = "NIGHTGATE_LANGUAGE")]
+    language: Option<Tongue>,
+}
+
+/// A language, as it is named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tongue {
+    /// Korean.
+    Ko,
+    /// English.
+    En,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway: HTTP in, releaser, sinks; until Ctrl-C or SIGTERM
+    Serve(serve::Serve),
+    /// One night in under a minute, on a simulated clock
+    Demo(demo::Demo),
+    /// Release everything that is due, then exit: the batch job, free of any time limit
+    Drain(drain::Drain),
     /// Post a file of messages to a running gateway, resuming where it stopped
     Send(send::Send),
     /// Ask what would become of a message now, or at any other time; nothing is stored
@@ -104,6 +124,20 @@ enum Command {
 }
 
 impl Common {
+    /// The language of sentences for people.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.tongue().unwrap_or(Language::Korean)
+    }
+
+    /// The language that was asked for, if one was.
+    fn tongue(&self) -> Option<Language> {
+        self.language.map(|tongue| match tongue {
+            Tongue::Ko => Language::Korean,
+            Tongue::En => Language::English,
+        })
+    }
+
     /// Reads the configuration.
     ///
     /// # Errors
@@ -185,6 +219,9 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Done {
     let common = cli.common;
     match cli.command {
+        Command::Serve(command) => command.run(&common).await,
+        Command::Demo(command) => command.run(&common).await,
+        Command::Drain(command) => command.run(&common).await,
         Command::Send(command) => command.run(&common).await,
         Command::Explain(command) => command.run(&common).await,
         Command::Hold(command) => command.run(&common).await,

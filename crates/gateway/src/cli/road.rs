@@ -20,11 +20,15 @@ use crate::config::{
     WebhookConfig,
 };
 use crate::consent::ConsentBook;
+use crate::consent::memory::MemoryBook;
+use crate::consent::sqlite::SqliteBook;
 use crate::decider::Decider;
 use crate::gate::{Gate, GateParts, Routes};
 use crate::hold::{self, HoldStore, Lane};
 use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
+use crate::receipt::memory::MemoryLog;
+use crate::receipt::sqlite::SqliteLog;
 use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
@@ -153,17 +157,16 @@ impl Stores {
     pub async fn open(config: &Config, clock: &dyn Clock) -> Result<Self, Failure> {
         let dir = &config.data.dir;
         let (kind, keep) = (config.hold.store, config.hold.keep_ids);
-        let name = match kind {
-            HoldKind::Memory => "memory",
-            HoldKind::Sqlite => "sqlite",
-        };
-        let hold = hold::open::open(name, dir, keep, clock.now()).await?;
+        let hold = hold::open::open(kind.as_str(), dir, keep, clock.now()).await?;
         let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
             HoldKind::Memory => (
-                Arc::new(crate::consent::memory::MemoryBook::default()),
-                Arc::new(crate::receipt::memory::MemoryLog::default()),
+                Arc::new(MemoryBook::default()),
+                Arc::new(MemoryLog::default()),
             ),
-            HoldKind::Sqlite => (Arc::new(open_consent(dir)?), Arc::new(open_receipts(dir)?)),
+            HoldKind::Sqlite => (
+                Arc::new(SqliteBook::open(&dir.join("consent.db"))?),
+                Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
+            ),
         };
         Ok(Self {
             hold,
@@ -171,18 +174,6 @@ impl Stores {
             receipts,
         })
     }
-}
-
-pub(super) fn open_consent(dir: &Path) -> Result<crate::consent::sqlite::SqliteBook, Failure> {
-    Ok(crate::consent::sqlite::SqliteBook::open(
-        &dir.join("consent.db"),
-    )?)
-}
-
-pub(super) fn open_receipts(dir: &Path) -> Result<crate::receipt::sqlite::SqliteLog, Failure> {
-    Ok(crate::receipt::sqlite::SqliteLog::open(
-        &dir.join("receipts.db"),
-    )?)
 }
 
 /// Reads the rule packs that `config` names.
@@ -195,15 +186,13 @@ pub(super) fn packs(config: &Config) -> Result<Vec<PackSource>, Failure> {
         let text = match name.as_str() {
             "kr" => KR_PACK,
             other => {
-                return Err(Failure::usage(format!(
-                    "no built-in rule pack named {other}"
-                )));
+                let text = format!("no built-in rule pack named {other}");
+                return Err(Failure::usage(text));
             }
         };
-        packs.push(PackSource {
-            name: format!("rules/{name}.toml"),
-            text: text.to_owned(),
-        });
+        let name = format!("rules/{name}.toml");
+        let text = text.to_owned();
+        packs.push(PackSource { name, text });
     }
     for path in &config.rules.packs {
         packs.push(pack(path)?);
@@ -297,13 +286,14 @@ pub(super) fn sinks(
 }
 
 fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
+    let secret = webhook.secret.clone();
     WebhookOptions {
         batch_max: webhook.batch_max,
         timeout: webhook.timeout,
         connect_timeout: webhook.connect_timeout,
         headers: webhook.headers.clone(),
         allow_plain_http: webhook.allow_plain_http,
-        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), webhook.secret.clone())
+        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), secret)
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
+use super::process::{interrupted, start_log};
 use super::road::Road;
 use super::{Common, Done, EXIT_OK, Failure};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::http::{self, Api, Auth, Limits};
 use crate::release::run;
 
@@ -25,15 +25,21 @@ pub struct Serve {
 impl Serve {
     pub(super) async fn run(self, common: &Common) -> Done {
         let mut common = common.clone();
-        common.set.extend(self.listen.map(|listen| format!("http.listen={listen}")));
+        common
+            .set
+            .extend(self.listen.map(|listen| format!("http.listen={listen}")));
         let config = common.load()?.config;
         start_log(&config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&config, Arc::clone(&clock)).await?;
         let listen = config.http.listen;
-        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
-            Failure::failed(format!("cannot listen on {listen}: {error}; see `http.listen`"))
-        })?;
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .map_err(|error| {
+                Failure::failed(format!(
+                    "cannot listen on {listen}: {error}; see `http.listen`"
+                ))
+            })?;
         tracing::info!(address = %listener.local_addr()?, data = %config.data.dir.display(),
             hold = road.hold.name(), rules = %road.decider.rules().version(), "nightgate serves");
         serve(&config, &road, listener).await;
@@ -60,7 +66,12 @@ async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) 
     let alarming = tokio::spawn(road.alerts.clone().run(async move {
         let _ = no_more.await;
     }));
-    let serving = tokio::spawn(http::serve(listener, router, limits(config), stopped));
+    let serving = http::serve(listener, router, limits(config), stopped);
+    let serving = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+    });
     interrupted().await;
     tracing::info!("stopping: requests and hand-overs under way come to their end");
     let _ = stop.send(true);
@@ -102,29 +113,5 @@ fn limits(config: &Config) -> Limits {
         request_timeout: http.request_timeout,
         bulk_idle_timeout: http.bulk_idle_timeout,
         shutdown_grace: http.shutdown_grace,
-    }
-}
-
-/// Sends log lines to standard error, so that standard output is free for answers.
-pub(super) fn start_log(config: &Config) {
-    let filter = EnvFilter::new(format!("nightgate={}", config.log.level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber is refused; the first one does as well.
-    let _ = match config.log.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
-}
-
-/// Returns on Ctrl-C or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

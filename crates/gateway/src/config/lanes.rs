@@ -169,7 +169,7 @@ fn url(read: &mut Reader<'_>, key: &str, allow_plain_http: bool) -> Option<Url> 
     }
     match url.scheme() {
         "https" => {}
-        "http" if allow_plain_http => {}
+        "http" if allow_plain_http || is_loopback(&url) => {}
         "http" => read.fault(
             key,
             "must start with https://, or set allow_plain_http = true",

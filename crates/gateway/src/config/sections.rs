@@ -56,6 +56,17 @@ pub enum HoldKind {
     Memory,
 }
 
+impl HoldKind {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// `[hold]`.
 #[derive(Clone, Debug)]
 pub struct HoldConfig {

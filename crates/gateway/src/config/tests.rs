@@ -353,6 +353,9 @@ fn plain_http_must_be_asked_for() {
         "{faults}"
     );
     config(&format!("{file}allow_plain_http = true\n"));
+    config(
+        "[lane.main]\nsink = \"webhook\"\n[lane.main.webhook]\nurl = \"http://127.0.0.1:9/x\"\n",
+    );
     assert!(load("[alerts]\nslack_url = \"http://a.example/x\"\n", &[], &[]).is_err());
     config("[alerts]\nslack_url = \"http://127.0.0.1:9/x\"\n");
 }

@@ -1,8 +1,8 @@
 //! The consent book on disk: `consent.db`, for one machine and any number of processes on it.
 //!
-//! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are only
-//! ever added, and `consent`, one row a recipient with what the history folds to. Both change in the
-//! same transaction, so the state can always be proved from the history.
+//! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are
+//! only ever added, and `consent`, one row a recipient with what the history folds to. Both change
+//! in the same transaction, so the state can always be proved from the history.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -147,46 +147,29 @@ const SOURCES_MAX: usize = 1024;
 impl Work for Clerk {
     type Row = ConsentEvent;
 
-    fn apply(&mut self, conn: &Connection, events: Vec<ConsentEvent>) -> rusqlite::Result<u64> {
-        let mut add = conn.prepare_cached(ADD)?;
-        let mut look_up = conn.prepare_cached(LOOK_UP)?;
-        let mut changed: HashMap<&RecipientKey, Consent> = HashMap::new();
+    fn apply(&mut self, conn: &Connection, mut events: Vec<ConsentEvent>) -> rusqlite::Result<u64> {
+        // In the order of the trees: neighbours share pages, a recipient's events stand together.
+        events.sort_by(|one, other| one.key.cmp(&other.key));
         let (mut new, mut unheard) = (0, 0_i64);
-        for event in &events {
-            let source = self.source(conn, &event.source)?;
-            let (at, scope, act, ends) = event.order();
-            let (key, at, ends) = (event.key.expose(), Instant(at), ends.map(Instant));
-            let scope = scope_code(scope);
-            let added = match ends {
-                Some(ends) => add.execute(params![key, scope, at, act, ends, source])?,
-                None => add.execute(params![key, scope, at, act, 0, source])?,
-            };
-            if added == 0 {
-                continue;
+        let mut look_up = conn.prepare_cached(LOOK_UP)?;
+        for of_one in events.chunk_by(|one, other| one.key == other.key) {
+            let mut added = Vec::with_capacity(of_one.len());
+            for event in of_one {
+                if self.add(conn, event)? {
+                    added.push(event);
+                }
             }
-            new += 1;
-            if !changed.contains_key(&event.key) {
-                let known = look_up.query_row([key], consent).optional()?;
-                unheard += i64::from(known.is_none());
-                changed.insert(&event.key, known.unwrap_or_default());
+            let Some(first) = added.first() else { continue };
+            new += added.len() as u64;
+            let known = look_up
+                .query_row([first.key.expose()], consent)
+                .optional()?;
+            unheard += i64::from(known.is_none());
+            let mut consent = known.unwrap_or_default();
+            for event in &added {
+                event.fold_into(&mut consent);
             }
-            if let Some(consent) = changed.get_mut(&event.key) {
-                event.fold_into(consent);
-            }
-        }
-        let mut keep = conn.prepare_cached(KEEP)?;
-        for (key, consent) in changed {
-            let (general_at, general_ends, general_withdrawn) = columns(consent.general);
-            let (night_at, night_ends, night_withdrawn) = columns(consent.night);
-            keep.execute(params![
-                key.expose(),
-                general_at,
-                general_ends,
-                general_withdrawn,
-                night_at,
-                night_ends,
-                night_withdrawn
-            ])?;
+            keep(conn, &first.key, &consent)?;
         }
         if unheard > 0 {
             conn.prepare_cached("UPDATE tally SET recipients = recipients + ?1")?
@@ -201,6 +184,19 @@ impl Work for Clerk {
 }
 
 impl Clerk {
+    /// Adds `event` to the history; says whether it was new.
+    fn add(&mut self, conn: &Connection, event: &ConsentEvent) -> rusqlite::Result<bool> {
+        let source = self.source(conn, &event.source)?;
+        let (at, scope, act, ends) = event.order();
+        let (key, scope, at) = (event.key.expose(), scope_code(scope), Instant(at));
+        let mut add = conn.prepare_cached(ADD)?;
+        let added = match ends.map(Instant) {
+            Some(ends) => add.execute(params![key, scope, at, act, ends, source])?,
+            None => add.execute(params![key, scope, at, act, 0, source])?,
+        };
+        Ok(added == 1)
+    }
+
     fn source(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<i64> {
         if let Some(id) = self.sources.get(name) {
             return Ok(*id);
@@ -216,6 +212,22 @@ impl Clerk {
         self.sources.insert(name.to_owned(), id);
         Ok(id)
     }
+}
+
+/// Writes what the history of `key` folds to.
+fn keep(conn: &Connection, key: &RecipientKey, consent: &Consent) -> rusqlite::Result<()> {
+    let (general_at, general_ends, general_withdrawn) = columns(consent.general);
+    let (night_at, night_ends, night_withdrawn) = columns(consent.night);
+    conn.prepare_cached(KEEP)?.execute(params![
+        key.expose(),
+        general_at,
+        general_ends,
+        general_withdrawn,
+        night_at,
+        night_ends,
+        night_withdrawn
+    ])?;
+    Ok(())
 }
 
 type Columns = (Option<Instant>, Option<Instant>, Option<Instant>);

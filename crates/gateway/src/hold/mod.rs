@@ -5,6 +5,7 @@
 pub(crate) mod codec;
 pub mod memory;
 pub mod open;
+pub mod shelf;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -269,7 +270,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - when it returns `Ok`, every message that answers `New` survives `kill -9` (`durable`)
-    /// - an id that is held, or was done within the horizon, answers `Duplicate` and changes nothing
+    /// - an id that is held, or was done within the horizon, answers `Duplicate`: nothing changes
     /// - an id twice in one call answers `New`, then `Duplicate`
     /// - the message reads back byte for byte
     async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>>;
@@ -279,8 +280,9 @@ pub trait HoldStore: Send + Sync {
     /// # Behaviour
     /// - order is priority, then due, then arrival (`order`)
     /// - nothing due after `now`, nothing on loan, buried, recalled or done is lent
-    /// - a message put or deferred late, with a due already passed, is still lent (no cursor passes it)
-    /// - a loan whose `until` is at or before `now` has lapsed: the message is lent again, `lapsed`
+    /// - a message put or deferred late, with a due already passed, is still lent: no cursor
+    ///   passes it
+    /// - a loan whose `until` is at or before `now` lapsed: the message is lent again, `lapsed`
     /// - `Pick::Campaign` lends only that purpose and campaign (`pick`)
     async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>>;
 

@@ -15,6 +15,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -32,6 +33,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Messages forgotten in one transaction, so that upkeep keeps nobody waiting.
 const SWEEP_BATCH: usize = 5_000;
+/// How long a call waits for another process, unless told: commands write for moments only.
+const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,8 @@ pub struct Options {
     pub horizon: SignedDuration,
     /// The most pages of 4 KiB the file may have. What does not fit poisons, as a full disk does.
     pub pages_max: Option<u32>,
+    /// How long a call waits for another process that is writing.
+    pub busy_timeout: Duration,
 }
 
 impl Default for Options {
@@ -47,6 +52,7 @@ impl Default for Options {
         Self {
             horizon: HORIZON_DEFAULT,
             pages_max: None,
+            busy_timeout: BUSY_TIMEOUT_DEFAULT,
         }
     }
 }
@@ -74,8 +80,8 @@ impl SqliteHold {
     fn open_now(dir: &Path, options: Options) -> Result<Self> {
         let path = schema::prepare(dir)?;
         let health = Arc::new(Health::default());
-        let connection = schema::open_writer(&path, options.pages_max)?;
-        let reader = Arc::new(Mutex::new(schema::open_reader(&path)?));
+        let connection = schema::open_writer(&path, &options)?;
+        let reader = Arc::new(Mutex::new(schema::open_reader(&path, &options)?));
         let writer = Writer::start(connection, Arc::clone(&health))?;
         Ok(Self {
             writer,

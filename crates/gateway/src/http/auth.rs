@@ -1,7 +1,7 @@
 //! Who may ask what: three bearer tokens, and one table of what each route needs.
 
-use axum::http::header::{AUTHORIZATION, HOST};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::problem::{Answer, Problem, Sort};
 use crate::secret::Secret;
@@ -122,7 +122,10 @@ impl Auth {
                 Need::Read => "the reader's or the operator's token",
                 Need::ProduceOrRead => "any of the three tokens",
             };
-            return Err(Problem::new(Sort::NotAllowed, format!("this needs {wanted}")));
+            return Err(Problem::new(
+                Sort::NotAllowed,
+                format!("this needs {wanted}"),
+            ));
         }
         Ok(caller)
     }
@@ -152,8 +155,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
-/// Whether the request names this machine. A page of a stranger, whose name was bound to 127.0.0.1,
-/// sends the stranger's name: DNS rebinding stops here.
+/// Whether the request names this machine, and no page of another made it. A stranger's page whose
+/// name was bound to 127.0.0.1 sends the stranger's name as host, one that asks for localhost sends
+/// it as origin: DNS rebinding and forged requests stop here.
 fn is_local(headers: &HeaderMap, uri: &Uri) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -163,7 +167,14 @@ fn is_local(headers: &HeaderMap, uri: &Uri) -> bool {
         return false;
     };
     let named = uri.authority().map_or(host, |authority| authority.as_str());
-    is_loopback_name(host) && is_loopback_name(named)
+    let own = |origin: &HeaderValue| {
+        let origin = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
+        origin.is_some_and(|(_, host)| is_loopback_name(host))
+    };
+    is_loopback_name(host) && is_loopback_name(named) && headers.get_all(ORIGIN).iter().all(own)
 }
 
 fn is_loopback_name(host: &str) -> bool {
@@ -179,10 +190,14 @@ fn is_loopback_name(host: &str) -> bool {
         },
     };
     if host.starts_with('[') {
-        return name.parse().is_ok_and(|ip: std::net::Ipv6Addr| ip.is_loopback());
+        return name
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv6Addr| ip.is_loopback());
     }
     name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
+        || name
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
 }
 
 fn is_port(text: &str) -> bool {
@@ -237,10 +252,20 @@ mod tests {
         assert_eq!(asked(&auth, Need::Nothing, None), Ok(()));
         assert_eq!(asked(&auth, Need::Read, None), Err(Sort::NoToken));
         for wrong in ["Basic cDpw", "Bearer", "Bearer  ", "p", "Bearér p"] {
-            assert_eq!(asked(&auth, Need::Read, Some(wrong)), Err(Sort::NoToken), "{wrong}");
+            assert_eq!(
+                asked(&auth, Need::Read, Some(wrong)),
+                Err(Sort::NoToken),
+                "{wrong}"
+            );
         }
-        assert_eq!(asked(&auth, Need::Read, Some("Bearer x")), Err(Sort::WrongToken));
-        assert_eq!(asked(&auth, Need::Read, Some("Bearer p")), Err(Sort::NotAllowed));
+        assert_eq!(
+            asked(&auth, Need::Read, Some("Bearer x")),
+            Err(Sort::WrongToken)
+        );
+        assert_eq!(
+            asked(&auth, Need::Read, Some("Bearer p")),
+            Err(Sort::NotAllowed)
+        );
     }
 
     #[test]
@@ -250,8 +275,14 @@ mod tests {
             operator: Some(Secret::new("")),
             reader: None,
         };
-        assert_eq!(asked(&auth, Need::Operate, Some("Bearer p")), Err(Sort::NotAllowed));
-        assert_eq!(asked(&auth, Need::Operate, Some("Bearer ")), Err(Sort::NoToken));
+        assert_eq!(
+            asked(&auth, Need::Operate, Some("Bearer p")),
+            Err(Sort::NotAllowed)
+        );
+        assert_eq!(
+            asked(&auth, Need::Operate, Some("Bearer ")),
+            Err(Sort::NoToken)
+        );
     }
 
     #[test]
@@ -261,13 +292,29 @@ mod tests {
             headers.insert(HOST, host.parse().unwrap());
             Auth::default().admit(Need::Operate, &headers, &Uri::from_static("/"))
         };
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8787", "127.9.9.9", "[::1]", "[::1]:1"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8787",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:1",
+        ] {
             assert!(asked(host).is_ok(), "{host}");
         }
         for host in [
-            "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "localhost:",
-            "[::1", "[::1]x", "::1", "0.0.0.0", "10.0.0.1", "", "[127.0.0.1]", "localhost:80:80",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "localhost:",
+            "[::1",
+            "[::1]x",
+            "::1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "",
+            "[127.0.0.1]",
+            "localhost:80:80",
         ] {
             assert!(asked(host).is_err(), "{host}");
         }

@@ -52,7 +52,9 @@ pub(super) async fn pass(
     let status = response.status().as_u16();
     api.metrics.http_request(route.unwrap_or(NO_ROUTE), status);
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -92,10 +94,16 @@ fn check_head(api: &Api, request: &Request) -> Answer<()> {
         return Err(Problem::new(Sort::LongUri, detail));
     }
     // As they stood on the wire: `name: value` and a line end.
-    let sizes = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let sizes = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
     let max = api.limits.header_max_bytes;
     if sizes.sum::<usize>() > max {
-        return Err(Problem::new(Sort::LargeHead, format!("at most {max} bytes of headers")));
+        return Err(Problem::new(
+            Sort::LargeHead,
+            format!("at most {max} bytes of headers"),
+        ));
     }
     Ok(())
 }
@@ -116,14 +124,27 @@ async fn with_body(api: &Api, request: Request) -> Answer<Request> {
     let max = api.limits.body_max_bytes;
     let too_large = || Problem::new(Sort::TooLarge, format!("at most {max} bytes"));
     let (parts, body) = request.into_parts();
-    let told = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if told.and_then(|told| told.parse().ok()).is_some_and(|told: u64| told > max as u64) {
+    let told = parts
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    if told
+        .and_then(|told| told.parse().ok())
+        .is_some_and(|told: u64| told > max as u64)
+    {
         return Err(too_large());
     }
-    let collected = timeout(api.limits.request_timeout, Limited::new(body, max).collect()).await;
+    let collected = timeout(
+        api.limits.request_timeout,
+        Limited::new(body, max).collect(),
+    )
+    .await;
     let Ok(collected) = collected else {
         let within = api.limits.request_timeout;
-        return Err(Problem::new(Sort::TooSlow, format!("send it within {within:?}")));
+        return Err(Problem::new(
+            Sort::TooSlow,
+            format!("send it within {within:?}"),
+        ));
     };
     let body: Bytes = match collected {
         Ok(collected) => collected.to_bytes(),
@@ -135,7 +156,10 @@ async fn with_body(api: &Api, request: Request) -> Answer<Request> {
 
 fn wrong_method(response: &Response) -> Response {
     let allow = response.headers().get(ALLOW).cloned();
-    let methods = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or("others");
+    let methods = allow
+        .as_ref()
+        .and_then(|allow| allow.to_str().ok())
+        .unwrap_or("others");
     let detail = format!("this path takes {methods}");
     let mut problem = Problem::new(Sort::WrongMethod, detail).into_response();
     if let Some(allow) = allow {

@@ -32,7 +32,10 @@ pub(super) const NDJSON: [&str; 3] = [
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let plain = |value: &str| value.is_empty() || value.eq_ignore_ascii_case("identity");
     let encodings = headers.get_all(CONTENT_ENCODING).iter();
-    if !encodings.map(|value| value.to_str().unwrap_or("?")).all(plain) {
+    if !encodings
+        .map(|value| value.to_str().unwrap_or("?"))
+        .all(plain)
+    {
         return None;
     }
     let mut parts = headers.get(CONTENT_TYPE)?.to_str().ok()?.split(';');
@@ -123,17 +126,24 @@ impl Asked {
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let value = read(self.text(name)?);
-        value.map_err(|rule| self.faults.push(FieldFault::new(name, rule))).ok()
+        value
+            .map_err(|rule| self.faults.push(FieldFault::new(name, rule)))
+            .ok()
     }
 
     pub(super) fn instant(&mut self, name: &str) -> Option<Timestamp> {
-        self.read_as(name, |text| instant(text).ok_or_else(|| INSTANT_RULE.to_owned()))
+        self.read_as(name, |text| {
+            instant(text).ok_or_else(|| INSTANT_RULE.to_owned())
+        })
     }
 
     /// A whole number from `least` to `most`.
     pub(super) fn number(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
         self.read_as(name, |text| {
-            let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+            let number = text
+                .parse()
+                .ok()
+                .filter(|number| (least..=most).contains(number));
             number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
         })
     }
@@ -212,11 +222,6 @@ impl Fields {
         Ok(Self { pairs, faults })
     }
 
-    /// The names of the fields that are there.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
-    }
-
     pub(super) fn raw(&self, name: &str) -> Option<&str> {
         let found = self.pairs.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.get())
@@ -243,7 +248,9 @@ impl Fields {
     }
 
     pub(super) fn instant(&mut self, name: &str) -> Option<Timestamp> {
-        self.text(name, |text| instant(text).ok_or_else(|| INSTANT_RULE.to_owned()))
+        self.text(name, |text| {
+            instant(text).ok_or_else(|| INSTANT_RULE.to_owned())
+        })
     }
 
     /// The name of the one field that must be there, of several.

@@ -193,7 +193,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_breaks_off_says_so_and_keeps_its_last_line_to_itself() {
-        let pieces = [Ok("whole\nhalf".to_owned()), Err(std::io::Error::other("cut"))];
+        let pieces = [
+            Ok("whole\nhalf".to_owned()),
+            Err(std::io::Error::other("cut")),
+        ];
         let body = Body::from_stream(stream::iter(pieces));
         let mut lines = Lines::new(body, 100, IDLE);
         assert_eq!(lines.next(None).await, line(1, "whole"));
@@ -213,7 +216,10 @@ mod tests {
         assert_eq!(lines.next(lull).await, Next::Lull);
         sender.send("lf\n".to_owned()).unwrap();
         assert_eq!(lines.next(lull).await, line(1, "half"));
-        assert_eq!(lines.next(None).await, Next::Broken("nothing came for too long"));
+        assert_eq!(
+            lines.next(None).await,
+            Next::Broken("nothing came for too long")
+        );
     }
 
     proptest! {

@@ -169,7 +169,9 @@ impl AsyncRead for Watched {
 
 impl Watched {
     fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.pulse.blocked.store(polled.is_pending(), Ordering::Relaxed);
+        self.pulse
+            .blocked
+            .store(polled.is_pending(), Ordering::Relaxed);
         self.pulse.note(polled.is_ready());
         polled
     }

@@ -101,7 +101,10 @@ impl Writer {
     }
 
     fn end(&self, how: u8) {
-        let ended = self.0.end.compare_exchange(OPEN, how, Ordering::AcqRel, Ordering::Acquire);
+        let ended = self
+            .0
+            .end
+            .compare_exchange(OPEN, how, Ordering::AcqRel, Ordering::Acquire);
         if ended.is_ok() {
             self.0.filled.notify_one();
         }

@@ -1,7 +1,7 @@
 //! The receipt log on disk: `receipts.db`, for one machine and any number of processes on it.
 //!
 //! Lines are only ever added; triggers refuse the rest. How long receipts are kept is for a later
-//! command that drops the oldest by `seq`; it will have to lift the triggers, and that is the point.
+//! command that drops the oldest by `seq`; it will have to lift the triggers, which is the point.
 //!
 //! What many receipts share is written once: `about` (campaign, lane, purpose, channel), `reason`
 //! (rule, ruleset, zone) and `subject` (message, recipient). A message has three receipts or more;

@@ -1,10 +1,13 @@
 //! The promises of the receipt port, on every log, and the export.
 
+mod any;
+
 use futures_util::TryStreamExt;
 use nightgate_core::{Basis, Code, ConsentSnapshot, Standing, ZoneSource};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use self::any::any_receipt;
 use super::export::{ReceiptLine, export, ndjson};
 use super::memory::MemoryLog;
 use super::sqlite::{SqliteLog, event_code, event_from};
@@ -59,92 +62,138 @@ async fn seqs(log: &Arc<dyn ReceiptLog>, ask: ReceiptAsk) -> Vec<u64> {
         .collect()
 }
 
-#[tokio::test]
-async fn receipts_are_found_by_each_condition_and_by_all_together() {
-    on_each(async |log| {
-        let mut other = receipt("b", Event::Accepted, 20);
-        other.subject.recipient = Some(RecipientKey::from_stored("a@b.kr"));
-        let mut elsewhere = receipt("c", Event::Accepted, 30);
-        elsewhere.subject.lane = Some(Lane::new("sms"));
-        let mut recall = receipt("x", Event::Recalled, 40);
-        recall.subject = Subject {
-            campaign: Some("autumn".into()),
-            ..Subject::default()
-        };
-        recall.count = 12;
-        let mut plain = receipt("d", Event::Accepted, 50);
-        plain.subject = Subject {
-            recipient: plain.subject.recipient,
-            ..Subject::default()
-        };
-        let first = receipt("a", Event::Held, 10);
-        log.append(vec![first, other, elsewhere, recall, plain])
-            .await
-            .unwrap();
-        log.append(vec![receipt("a", Event::Attempted, 60)])
-            .await
-            .unwrap();
-        log.append(Vec::new()).await.unwrap();
+/// Six receipts that differ in each way an ask can tell.
+async fn file_six(log: &Arc<dyn ReceiptLog>) {
+    let mut other = receipt("b", Event::Accepted, 20);
+    other.subject.recipient = Some(RecipientKey::from_stored("a@b.kr"));
+    let mut elsewhere = receipt("c", Event::Accepted, 30);
+    elsewhere.subject.lane = Some(Lane::new("sms"));
+    let mut recall = receipt("x", Event::Recalled, 40);
+    recall.subject = Subject {
+        campaign: Some("autumn".into()),
+        ..Subject::default()
+    };
+    recall.count = 12;
+    let mut plain = receipt("d", Event::Accepted, 50);
+    plain.subject = Subject {
+        recipient: plain.subject.recipient,
+        ..Subject::default()
+    };
+    let first = receipt("a", Event::Held, 10);
+    log.append(vec![first, other, elsewhere, recall, plain])
+        .await
+        .unwrap();
+    log.append(vec![receipt("a", Event::Attempted, 60)])
+        .await
+        .unwrap();
+    log.append(Vec::new()).await.unwrap();
+}
 
+const NOTHING: [u64; 0] = [];
+
+#[tokio::test]
+async fn receipts_are_found_by_each_condition() {
+    on_each(async |log| {
+        file_six(&log).await;
         let all = ReceiptAsk::default();
         assert_eq!(seqs(&log, all.clone()).await, [1, 2, 3, 4, 5, 6]);
         let message = ReceiptAsk {
             message: Some(id("a")),
             ..all.clone()
         };
-        assert_eq!(seqs(&log, message.clone()).await, [1, 6]);
+        assert_eq!(seqs(&log, message).await, [1, 6]);
         let who = Some(RecipientKey::from_stored("+821012345678"));
         let recipient = ReceiptAsk {
-            recipient: who.clone(),
+            recipient: who,
             ..all.clone()
         };
-        assert_eq!(seqs(&log, recipient.clone()).await, [1, 3, 5, 6]);
+        assert_eq!(seqs(&log, recipient).await, [1, 3, 5, 6]);
         let campaign = ReceiptAsk {
             campaign: Some("autumn".into()),
             ..all.clone()
         };
-        assert_eq!(seqs(&log, campaign.clone()).await, [1, 2, 3, 4, 6]);
+        assert_eq!(seqs(&log, campaign).await, [1, 2, 3, 4, 6]);
         let nobody = ReceiptAsk {
             campaign: Some("autum".into()),
             ..all.clone()
         };
-        assert_eq!(seqs(&log, nobody).await, [] as [u64; 0]);
+        assert_eq!(seqs(&log, nobody).await, NOTHING);
         let time = ReceiptAsk {
             from: Some(at(20)),
             to: Some(at(50)),
             ..all.clone()
         };
         assert_eq!(seqs(&log, time).await, [2, 3, 4]);
+        assert_eq!(
+            seqs(
+                &log,
+                ReceiptAsk {
+                    after: Some(4),
+                    ..all.clone()
+                }
+            )
+            .await,
+            [5, 6]
+        );
+        assert_eq!(
+            seqs(
+                &log,
+                ReceiptAsk {
+                    max: 2,
+                    ..all.clone()
+                }
+            )
+            .await,
+            [1, 2]
+        );
+        assert_eq!(
+            seqs(
+                &log,
+                ReceiptAsk {
+                    after: Some(u64::MAX),
+                    ..all
+                }
+            )
+            .await,
+            NOTHING
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn conditions_hold_together() {
+    on_each(async |log| {
+        file_six(&log).await;
+        let who = |key| Some(RecipientKey::from_stored(key));
+        let campaign = ReceiptAsk {
+            campaign: Some("autumn".into()),
+            ..ReceiptAsk::default()
+        };
         let page = ReceiptAsk {
             after: Some(1),
             max: 2,
             ..campaign.clone()
         };
         assert_eq!(seqs(&log, page).await, [2, 3]);
-        let both = ReceiptAsk {
-            recipient: who,
-            from: Some(at(20)),
-            to: Some(at(60)),
+        let (from, to) = (Some(at(20)), Some(at(60)));
+        let four = ReceiptAsk {
+            recipient: who("+821012345678"),
+            from,
+            to,
+            ..campaign.clone()
+        };
+        assert_eq!(seqs(&log, four).await, [3]);
+        let message = ReceiptAsk {
+            message: Some(id("a")),
             ..campaign
         };
-        assert_eq!(seqs(&log, both).await, [3]);
-        let wrong = RecipientKey::from_stored("a@b.kr");
-        assert_eq!(
-            seqs(
-                &log,
-                ReceiptAsk {
-                    recipient: Some(wrong),
-                    ..message
-                }
-            )
-            .await,
-            [] as [u64; 0]
-        );
-        let late = ReceiptAsk {
-            after: Some(u64::MAX),
-            ..all
+        assert_eq!(seqs(&log, message.clone()).await, [1, 6]);
+        let wrong = ReceiptAsk {
+            recipient: who("a@b.kr"),
+            ..message
         };
-        assert_eq!(seqs(&log, late).await, [] as [u64; 0]);
+        assert_eq!(seqs(&log, wrong).await, NOTHING);
     })
     .await;
 }
@@ -152,7 +201,7 @@ async fn receipts_are_found_by_each_condition_and_by_all_together() {
 #[tokio::test]
 async fn a_time_range_is_found_across_blocks_and_steps_of_the_clock() {
     on_each(async |log| {
-        // The clock runs to 2,999, is set back to 1,000, and runs on: 2,000 of one range come twice.
+        // The clock runs to 2,999, is set back to 1,000, and runs on: 2,000 seconds come twice.
         let forward = (0..3_000).map(|s| receipt(&format!("f{s}"), Event::Accepted, s));
         let again = (1_000..6_000).map(|s| receipt(&format!("a{s}"), Event::Accepted, s));
         let all: Vec<_> = forward.chain(again).collect();
@@ -196,8 +245,8 @@ async fn a_time_range_is_found_across_blocks_and_steps_of_the_clock() {
         };
         let (min, max) = (Some(Timestamp::MIN), Some(Timestamp::MAX));
         assert_eq!(seqs(&log, far(min, max)).await, [1, 2, 3]);
-        assert_eq!(seqs(&log, far(max, None)).await, [] as [u64; 0]);
-        assert_eq!(seqs(&log, far(None, min)).await, [] as [u64; 0]);
+        assert_eq!(seqs(&log, far(max, None)).await, NOTHING);
+        assert_eq!(seqs(&log, far(None, min)).await, NOTHING);
     })
     .await;
 }
@@ -373,129 +422,6 @@ fn reason(general: Standing) -> Reason {
             night: Standing::None,
         },
     }
-}
-
-fn instant() -> impl Strategy<Value = Timestamp> {
-    let (min, max) = (
-        Timestamp::MIN.as_nanosecond(),
-        Timestamp::MAX.as_nanosecond(),
-    );
-    let any = (min..=max).prop_map(|nanos| Timestamp::from_nanosecond(nanos).unwrap());
-    prop_oneof![
-        any,
-        Just(Timestamp::MIN),
-        Just(Timestamp::MAX),
-        Just(at(0)),
-        Just(at(1_800_000_000))
-    ]
-}
-
-fn standing() -> impl Strategy<Value = Standing> {
-    let basis = prop_oneof![
-        Just(Basis::Explicit),
-        instant().prop_map(|ends| Basis::TransactionException { ends })
-    ];
-    let valid = (instant(), prop::option::of(instant()), basis);
-    prop_oneof![
-        valid.prop_map(|(since, until, basis)| Standing::Valid {
-            since,
-            until,
-            basis
-        }),
-        Just(Standing::None),
-        Just(Standing::Unknown),
-        instant().prop_map(|at| Standing::Withdrawn { at }),
-        instant().prop_map(|at| Standing::Lapsed { at }),
-    ]
-}
-
-fn any_reason() -> impl Strategy<Value = Reason> {
-    let code = prop::sample::select(vec![
-        Code::Open,
-        Code::LiftedByConsent,
-        Code::QuietHours,
-        Code::Guard,
-        Code::SendAt,
-        Code::Expired,
-        Code::NoConsent,
-        Code::Withdrawn,
-        Code::ConsentLapsed,
-        Code::ConsentUnknown,
-        Code::NoRules,
-        Code::Forbidden,
-    ]);
-    let source = prop::sample::select(vec![
-        ZoneSource::Message,
-        ZoneSource::Number,
-        ZoneSource::House,
-    ]);
-    let texts = (
-        prop::option::of(any::<String>()),
-        any::<String>(),
-        "[A-Z][a-z]{2}(/[a-z]+)?",
-    );
-    let times = (prop::option::of(instant()), prop::option::of(instant()));
-    (code, texts, source, times, standing(), standing()).prop_map(
-        |(code, (rule, ruleset, zone), zone_source, (opens, closes), general, night)| Reason {
-            code,
-            rule: rule.map(Into::into),
-            ruleset: ruleset.into(),
-            zone: zone.into(),
-            zone_source,
-            opens,
-            closes,
-            consent: ConsentSnapshot { general, night },
-        },
-    )
-}
-
-fn subject() -> impl Strategy<Value = Subject> {
-    (
-        prop::option::of("[!-~]{1,128}"),
-        prop::option::of(any::<String>()),
-        prop::option::of(any::<String>()),
-        prop::option::of(any::<String>()),
-        prop::option::of(prop::sample::select(Purpose::ALL)),
-        prop::option::of(prop::sample::select(Channel::ALL)),
-    )
-        .prop_map(
-            |(message, recipient, campaign, lane, purpose, channel)| Subject {
-                message: message.map(|message| id(&message)),
-                recipient: recipient.map(|key| RecipientKey::from_stored(&key)),
-                campaign: campaign.map(Into::into),
-                lane: lane.map(|lane| Lane::new(&lane)),
-                purpose,
-                channel,
-            },
-        )
-}
-
-fn any_receipt() -> impl Strategy<Value = Receipt> {
-    let count = prop_oneof![Just(1), 0..=i64::MAX.unsigned_abs()];
-    (
-        (
-            any::<i64>(),
-            prop::sample::select(Event::ALL.to_vec()),
-            subject(),
-        ),
-        (any::<u32>(), count, prop::option::of(instant())),
-        (
-            prop::option::of(any_reason()),
-            prop::option::of(any::<String>()),
-        ),
-    )
-        .prop_map(
-            |((nanos, event, subject), (attempt, count, until), (reason, detail))| Receipt {
-                at: Timestamp::from_nanosecond(nanos.into()).unwrap(),
-                event,
-                subject,
-                attempt,
-                count,
-                until,
-                reason,
-                detail,
-            },
-        )
 }
 
 proptest! {

@@ -10,10 +10,11 @@ use nightgate_core::{Class, Code, Decision, Message, Permit, Purpose, Reason, Re
 use super::freeze::Frost;
 use super::lane::{LaneReleaser, OnUnknown};
 use super::tally::Tick;
+use super::trail::Trail;
 use crate::alert::text;
 use crate::decider::moves_as_one;
 use crate::error::{Kind, Result};
-use crate::gate::shelf_of;
+use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
 use crate::receipt::{Event, Receipt, Subject};
 use crate::sink::{Outbound, Outcome};
@@ -115,33 +116,35 @@ impl LaneReleaser {
         Ok(batch.done)
     }
 
-    /// Deals with loans that lapsed after their message may have been handed over: an `Attempted`
-    /// receipt without an outcome. Returns those that go on.
+    /// Deals with loans that lapsed: their receipts tell how far the message came, which the hold
+    /// may never have been told. Returns those that go on.
     async fn recover(&self, leased: Vec<Leased>, batch: &mut Batch) -> Result<Vec<Leased>> {
-        let lapsed: Vec<_> = leased
-            .iter()
-            .filter(|leased| leased.lapsed)
-            .map(|leased| leased.held.message.id.clone())
-            .collect();
-        if lapsed.is_empty() {
-            return Ok(leased);
-        }
-        let unfinished = self.parts.receipts.unfinished(&lapsed).await?;
-        let mut unfinished = unfinished.into_iter();
-        let now = self.parts.clock.now();
         let mut go_on = Vec::with_capacity(leased.len());
         for leased in leased {
-            if !leased.lapsed || !unfinished.next().unwrap_or(true) {
+            if !leased.lapsed {
                 go_on.push(leased);
                 continue;
             }
-            let loan = Loan::of(&leased);
-            let why = "handed over before a stop, and no outcome was recorded: it may have gone";
-            batch.file(Event::Unknown, &loan, now, Some(why.to_owned()));
-            batch.done.tick.unknown += 1;
-            match self.options.on_unknown(loan.purpose) {
-                OnUnknown::Bury => batch.bury(&loan, now, why),
-                OnUnknown::Retry => go_on.push(leased),
+            let trail = Trail::of(&*self.parts.receipts, &leased.held.message.id).await?;
+            let (loan, now) = (Loan::of(&leased), self.parts.clock.now());
+            match trail {
+                Trail::Clear => go_on.push(leased),
+                Trail::Delivered => batch.settle(&loan, Verdict::Done(End::Delivered)),
+                Trail::Rejected => batch.settle(&loan, Verdict::Done(End::Rejected)),
+                Trail::Buried => {
+                    let why = "put aside before a stop, see its receipts".to_owned();
+                    batch.settle(&loan, Verdict::Bury { why });
+                }
+                Trail::Open => {
+                    let why =
+                        "handed over before a stop, and no outcome was recorded: it may have gone";
+                    batch.file(Event::Unknown, &loan, now, Some(why.to_owned()));
+                    batch.done.tick.unknown += 1;
+                    match self.options.on_unknown(loan.purpose) {
+                        OnUnknown::Bury => batch.bury(&loan, now, why),
+                        OnUnknown::Retry => go_on.push(leased),
+                    }
+                }
             }
         }
         Ok(go_on)
@@ -292,7 +295,9 @@ impl LaneReleaser {
     /// One outcome: receipt, settlement, tally.
     fn conclude(&self, loan: &Loan, outcome: Outcome, batch: &mut Batch) {
         let now = self.parts.clock.now();
-        self.parts.metrics.outcomes(&self.options.lane, outcome.name(), 1);
+        self.parts
+            .metrics
+            .outcomes(&self.options.lane, outcome.name(), 1);
         match outcome {
             Outcome::Delivered { reference } => {
                 batch.file(Event::Delivered, loan, now, reference);

@@ -299,7 +299,8 @@ impl LaneReleaser {
         state.turn = state.turn.wrapping_add(1);
         let (lane, ttl) = (&self.options.lane, self.options.lease_ttl);
         let mut leased = Vec::new();
-        if on_loan > 0 || !self.parts.hold.capability().pick {
+        // Any lease takes back what lapsed, so this also serves a lane where all is on loan.
+        if waiting == 0 || !self.parts.hold.capability().pick {
             let ask = LeaseAsk {
                 lane,
                 pick: Pick::Any,
@@ -349,7 +350,9 @@ impl LaneReleaser {
         let rate = state.rate.per_second();
         let drained = drained_at(waiting, rate, now);
         self.parts.metrics.lane_rate(lane, rate);
-        self.parts.metrics.lane_drain(lane, drained.map(|at| at.duration_since(now)));
+        self.parts
+            .metrics
+            .lane_drain(lane, drained.map(|at| at.duration_since(now)));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.due = waiting;
         status.rate = rate;
@@ -406,7 +409,8 @@ impl LaneReleaser {
             return;
         }
         if drained_at(remaining, rate, now).is_none_or(|drained| drained > closes) {
-            let alert = text::will_not_drain(self.options.lane.as_str(), remaining, rate, closes, now);
+            let alert =
+                text::will_not_drain(self.options.lane.as_str(), remaining, rate, closes, now);
             self.parts.alerts.raise(alert);
         }
     }

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod releaser;
 pub mod run;
 mod tally;
+mod trail;
 
 pub use lane::{LaneOptions, LaneReleaser, LaneStatus, OnUnknown};
 pub use releaser::{Releaser, ReleaserParts};

@@ -7,6 +7,10 @@ use nightgate_core::Purpose;
 
 use crate::hold::Shelf;
 
+/// Most campaigns of one priority served by one tick. Each costs a lease; with more of them, they
+/// take turns from tick to tick.
+const CAMPAIGNS_MAX: usize = 32;
+
 /// What to lease: so many of one purpose and campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -38,7 +42,12 @@ pub fn plan(due: &[Shelf], max: usize, turn: usize) -> Vec<Share> {
         } else {
             Purpose::Advertising
         };
-        let campaigns: Vec<_> = campaigns.into_iter().collect();
+        let mut campaigns: Vec<_> = campaigns.into_iter().collect();
+        if campaigns.len() > CAMPAIGNS_MAX {
+            let start = turn.wrapping_mul(CAMPAIGNS_MAX) % campaigns.len();
+            campaigns.rotate_left(start);
+            campaigns.truncate(CAMPAIGNS_MAX);
+        }
         for (campaign, max) in divide(&campaigns, left, turn) {
             left -= max;
             let same = |share: &&mut Share| share.purpose == purpose && share.campaign == campaign;
@@ -151,6 +160,20 @@ mod tests {
         ];
         assert_eq!(named(&plan(&due, 50, 0)), [("soon", 50)]);
         assert_eq!(named(&plan(&due, 100, 0)), [("soon", 60), ("late", 40)]);
+    }
+
+    #[test]
+    fn hundreds_of_campaigns_take_turns_from_tick_to_tick() {
+        let due: Vec<Shelf> = (0..100)
+            .map(|n| shelf(Purpose::Advertising, &format!("c{n:03}"), 5, 100))
+            .collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for turn in 0..4 {
+            let shares = plan(&due, 1000, turn);
+            assert_eq!(shares.len(), CAMPAIGNS_MAX);
+            seen.extend(shares.into_iter().map(|share| share.campaign));
+        }
+        assert_eq!(seen.len(), 100);
     }
 
     #[test]

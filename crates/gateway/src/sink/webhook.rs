@@ -30,7 +30,7 @@ use crate::secret::Secret;
 use crate::sink::wire::WireMessage;
 use crate::sink::{Outbound, Outcome, Sink};
 
-/// Most messages in one request, unless configured: at 256 KiB a body, a request of 25 MiB at worst.
+/// Most messages in one request, unless configured: at 256 KiB a body, about 25 MiB at worst.
 pub const BATCH_MAX_DEFAULT: usize = 100;
 /// Most messages in one request that can be configured.
 pub const BATCH_MAX_LIMIT: usize = 1000;
@@ -45,8 +45,6 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Shortest key that Standard Webhooks allows.
 const KEY_MIN_BYTES: usize = 24;
-/// Largest `TTL`, in seconds (RFC 8030 section 5.2: 2^31 and above mean the same).
-const TTL_MAX: i64 = i32::MAX as i64;
 /// Most headers that can be configured.
 const HEADERS_MAX: usize = 32;
 /// Headers this sink sets itself, beside every `webhook-*` and `nightgate-*`.
@@ -109,7 +107,7 @@ impl WebhookOptions {
 /// | what happened | outcome | because |
 /// |---|---|---|
 /// | permit or loan ended before the body left | `TooLate` | judged behind connecting and TLS |
-/// | name not found, refused, TLS failed, connecting timed out | `Retry`, whole lane | the body never left |
+/// | no such name, refused, TLS failed, connect time-out | `Retry`, whole lane | nothing left |
 /// | cut or timed out after the body left | `Unknown` | nobody can tell |
 /// | 2xx with `outcomes` | as they say | left out, said twice, unknown word: `Unknown` |
 /// | 2xx, claims JSON, but cut, over 1 MiB or unreadable | `Unknown` | it may have held outcomes |
@@ -271,7 +269,7 @@ impl WebhookSink {
             .iter()
             .map(|place| batch[*place].permit().not_after());
         if let Some(end) = ends.min() {
-            let ttl = end.duration_since(now).as_secs().clamp(0, TTL_MAX);
+            let ttl = end.duration_since(now).as_secs().max(0);
             set("nightgate-not-after", &end.to_string())?;
             set("ttl", &ttl.to_string())?;
         }

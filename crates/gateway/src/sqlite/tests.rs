@@ -154,6 +154,22 @@ fn a_file_of_another_kind_or_a_newer_version_is_refused() {
 }
 
 #[test]
+fn many_may_open_a_new_file_at_once() {
+    for _ in 0..20 {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("new/rows.db");
+        std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| open(&path, &SCHEMA)))
+                .collect();
+            for opener in openers {
+                opener.join().unwrap().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
 fn an_instant_keeps_its_whole_range() {
     let conn = Connection::open_in_memory().unwrap();
     let texts = [

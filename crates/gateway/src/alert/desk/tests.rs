@@ -261,3 +261,13 @@ async fn a_silent_desk_takes_everything_and_keeps_nothing() {
     assert!(desk.flush(BOUND).await);
     assert_eq!(desk.counts(), AlertCounts::default());
 }
+
+#[tokio::test]
+async fn a_clock_set_back_neither_repeats_an_alarm_nor_silences_it_for_ever() {
+    let desk = desk(vec![Arc::new(MemoryPort::default())]);
+    desk.raise(text::buried("ads", 1, at("2026-11-22T23:00:00Z")));
+    desk.raise(text::buried("ads", 1, at("2026-11-22T22:50:00Z")));
+    desk.raise(text::buried("ads", 1, at("2026-11-22T20:00:00Z")));
+    assert!(desk.flush(BOUND).await);
+    assert_eq!((desk.counts().sent, desk.counts().suppressed), (2, 1));
+}

@@ -15,9 +15,12 @@ use crate::clock::ManualClock;
 /// The secret half of the address.
 const PATH: &str = "/services/T0/B0/swordfish";
 
+/// A status and a `Retry-After`.
+type Script = (u16, Option<&'static str>);
+
 #[derive(Clone, Default)]
 struct Slack {
-    answers: Arc<Mutex<VecDeque<(u16, Option<&'static str>)>>>,
+    answers: Arc<Mutex<VecDeque<Script>>>,
     got: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -32,16 +35,16 @@ async fn take(
         .unwrap()
         .pop_front()
         .unwrap_or((200, None));
-    let header = after.map(|text| [("retry-after", text)]);
-    (
-        StatusCode::from_u16(code).unwrap(),
-        header.map(IntoResponse::into_response),
-        "ok",
-    )
-        .into_response()
+    let mut answer = StatusCode::from_u16(code).unwrap().into_response();
+    if let Some(text) = after {
+        answer
+            .headers_mut()
+            .insert(RETRY_AFTER, text.parse().unwrap());
+    }
+    answer
 }
 
-async fn serve(answers: &[(u16, Option<&'static str>)]) -> (Slack, Secret) {
+async fn serve(answers: &[Script]) -> (Slack, Secret) {
     let slack = Slack {
         answers: Arc::new(Mutex::new(answers.iter().copied().collect())),
         ..Slack::default()
@@ -258,8 +261,11 @@ async fn the_address_never_shows_in_debug_log_or_error() {
         "http://10.0.0.1/swordfish",
         "ftp://x/swordfish",
     ] {
-        let fault =
-            SlackPort::new(&SlackOptions::new(Secret::new(bad), Language::Korean), clock()).unwrap_err();
+        let fault = SlackPort::new(
+            &SlackOptions::new(Secret::new(bad), Language::Korean),
+            clock(),
+        )
+        .unwrap_err();
         seen.push_str(&format!("{fault} {fault:?}"));
     }
     drop(guard);

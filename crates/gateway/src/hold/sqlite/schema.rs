@@ -3,10 +3,10 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::Options;
 use super::health::judge;
 use crate::error::{Error, Kind, Result};
 
@@ -14,8 +14,6 @@ use crate::error::{Error, Kind, Result};
 pub const FILE: &str = "hold.db";
 /// The version of the tables below. A file with a newer one is refused.
 pub const SCHEMA_VERSION: i64 = 1;
-/// How long a call waits for another process that is writing, a command for instance.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Page cache of the writing connection, KiB: the id index of some two million messages.
 const WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// Pages in the log after which they are copied into the file: 16 MiB, a few thousand messages.
@@ -119,11 +117,11 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf> {
 }
 
 /// Opens the connection that writes, and makes the tables in a new file.
-pub(super) fn open_writer(path: &Path, pages_max: Option<u32>) -> Result<Connection> {
+pub(super) fn open_writer(path: &Path, options: &Options) -> Result<Connection> {
     let failed = |error| opening(path, &error);
     let mut connection = Connection::open(path).map_err(failed)?;
     let set = || -> rusqlite::Result<()> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_timeout(options.busy_timeout)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
@@ -137,7 +135,7 @@ pub(super) fn open_writer(path: &Path, pages_max: Option<u32>) -> Result<Connect
     migrate(&mut connection)
         .map_err(failed)?
         .map_err(|found| newer(path, found))?;
-    if let Some(pages) = pages_max {
+    if let Some(pages) = options.pages_max {
         connection
             .pragma_update(None, "max_page_count", pages)
             .map_err(failed)?;
@@ -146,10 +144,10 @@ pub(super) fn open_writer(path: &Path, pages_max: Option<u32>) -> Result<Connect
 }
 
 /// Opens the connection that reads, so that reading does not wait for writes.
-pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+pub(super) fn open_reader(path: &Path, options: &Options) -> Result<Connection> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_timeout(options.busy_timeout)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)

@@ -140,3 +140,84 @@ fn run_each(connection: &Connection, group: &mut [Box<dyn Work>]) -> rusqlite::R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts a call that keeps the thread busy while `others` queue up; those share a commit then.
+    async fn while_busy<T>(writer: &Writer, others: impl Future<Output = T>) -> T {
+        let (running, runs) = oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let first = writer.call("wait", move |_| {
+            running.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        });
+        let others = async {
+            runs.await.unwrap();
+            // In this order: every call is on its way before the thread is free again.
+            tokio::join!(biased; others, async { release.send(()).unwrap() }).0
+        };
+        let (first, answers) = tokio::join!(first, others);
+        first.unwrap();
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fails_alone_is_undone_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (n INTEGER UNIQUE)")
+            .unwrap();
+        let writer = Writer::start(connection, Arc::new(Health::default())).unwrap();
+        let insert = |n: i64, times: usize| {
+            writer.call("insert", move |db| {
+                (0..times).try_for_each(|_| db.execute("INSERT INTO t VALUES (?1)", [n]).map(drop))
+            })
+        };
+        let others = async { tokio::join!(biased; insert(1, 1), insert(10, 2), insert(100, 1)) };
+        let (one, twice, two) = while_busy(&writer, others).await;
+        one.unwrap();
+        two.unwrap();
+        assert_eq!(
+            twice.unwrap_err().kind,
+            Kind::Corrupt,
+            "the second insert breaks a rule"
+        );
+        let sum = writer.call("add up", |db| {
+            db.query_one("SELECT sum(n) FROM t", [], |r| r.get(0))
+        });
+        let sum: i64 = sum.await.unwrap();
+        assert_eq!(
+            sum, 101,
+            "its first insert is taken back, and nothing of the others"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_is_told_to_all_who_share_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = Connection::open(dir.path().join("t.db")).unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (x BLOB); PRAGMA max_page_count = 10")
+            .unwrap();
+        let health = Arc::new(Health::default());
+        let writer = Writer::start(connection, Arc::clone(&health)).unwrap();
+        let write = |bytes: usize| {
+            let insert = format!("INSERT INTO t VALUES (zeroblob({bytes}))");
+            writer.call("insert", move |db| db.execute(&insert, []))
+        };
+        write(10).await.unwrap();
+        let others = async { tokio::join!(biased; write(10), write(1_000_000)) };
+        let (small, large) = while_busy(&writer, others).await;
+        assert_eq!(
+            small.unwrap_err().kind,
+            Kind::Poisoned,
+            "its commit never was"
+        );
+        assert_eq!(large.unwrap_err().kind, Kind::Poisoned);
+        assert!(health.poison().is_some());
+        assert_eq!(write(10).await.unwrap_err().kind, Kind::Poisoned);
+    }
+}

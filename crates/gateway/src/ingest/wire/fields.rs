@@ -107,8 +107,13 @@ impl<'a> Reading<'a> {
         let (bytes, content_type) = self.body(body);
         let message = Message {
             // Stand-ins let the rules over whole messages be asked as well; none of them gets out.
-            id: id.clone().or_else(|| MessageId::new("-").ok()).ok_or_else(broken)?,
-            recipient: recipient.or_else(|| Recipient::new("-").ok()).ok_or_else(broken)?,
+            id: id
+                .clone()
+                .or_else(|| MessageId::new("-").ok())
+                .ok_or_else(broken)?,
+            recipient: recipient
+                .or_else(|| Recipient::new("-").ok())
+                .ok_or_else(broken)?,
             channel: channel.unwrap_or(Channel::Sms),
             purpose: purpose.unwrap_or(Purpose::Advertising),
             campaign: self.shared("campaign"),

@@ -52,7 +52,10 @@ fn every_fault_is_told_at_once_and_none_shows_a_value() {
     let mut named: Vec<_> = faulty.faults.iter().map(|fault| &*fault.field).collect();
     named.sort_unstable();
     named.dedup();
-    let mut all: Vec<_> = FIELDS.into_iter().filter(|field| *field != "body").collect();
+    let mut all: Vec<_> = FIELDS
+        .into_iter()
+        .filter(|field| *field != "body")
+        .collect();
     all.push("colour");
     all.sort_unstable();
     assert_eq!(named, all);

@@ -105,7 +105,12 @@ fn word(outcome: &Outcome) -> String {
         Outcome::Retry {
             whole_lane: true, ..
         } => "retry lane".to_owned(),
-        other => format!("{other:?}").to_lowercase().split([' ', '{']).next().unwrap().to_owned(),
+        other => format!("{other:?}")
+            .to_lowercase()
+            .split([' ', '{'])
+            .next()
+            .unwrap()
+            .to_owned(),
     }
 }
 
@@ -116,7 +121,12 @@ fn words(outcomes: &[Outcome]) -> Vec<String> {
 /// Nothing personal may get from an answer or a request into an outcome.
 fn assert_clean(outcomes: &[Outcome]) {
     let text = format!("{outcomes:?}");
-    for personal in [crate::sink::testing::RECIPIENT, "01012345678", "안녕", "swordfish"] {
+    for personal in [
+        crate::sink::testing::RECIPIENT,
+        "01012345678",
+        "안녕",
+        "swordfish",
+    ] {
         assert!(!text.contains(personal), "{text}");
     }
 }

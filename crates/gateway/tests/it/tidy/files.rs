@@ -22,7 +22,8 @@ const DETOURS: &[&str] = &[
     "replace-with",
     "index-url",
     "registry=",
-    "registry =",
+    " registry = ",
+    "[registries",
     "GOPROXY",
 ];
 

@@ -13,7 +13,11 @@ fn json(body: &Value) -> Script {
 }
 
 fn raw_json(body: &str) -> Script {
-    (200, vec![("content-type", "application/json".to_owned())], body.into())
+    (
+        200,
+        vec![("content-type", "application/json".to_owned())],
+        body.into(),
+    )
 }
 
 async fn after(script: Script, count: usize) -> Vec<Outcome> {
@@ -27,7 +31,12 @@ async fn after(script: Script, count: usize) -> Vec<Outcome> {
 async fn every_status_means_what_the_table_says_for_one_message() {
     let table: [(&[u16], &str); 6] = [
         (&[200, 201, 202, 204, 299], "delivered"),
-        (&[301, 302, 303, 307, 308, 304, 401, 402, 403, 407, 404, 405, 410, 421, 501, 505], "retry lane"),
+        (
+            &[
+                301, 302, 303, 307, 308, 304, 401, 402, 403, 407, 404, 405, 410, 421, 501, 505,
+            ],
+            "retry lane",
+        ),
         (&[429, 503], "retry lane"),
         (&[408, 409, 425], "retry"),
         (&[400, 406, 411, 413, 415, 422, 431, 451], "rejected"),
@@ -39,7 +48,10 @@ async fn every_status_means_what_the_table_says_for_one_message() {
             let outcomes = after((*status, location, b"010-1234-5678".to_vec()), 1).await;
             assert_eq!(words(&outcomes), [wanted], "HTTP {status}");
             let why = format!("{:?}", outcomes[0]);
-            assert!(wanted == "delivered" || why.contains(&status.to_string()), "{why}");
+            assert!(
+                wanted == "delivered" || why.contains(&status.to_string()),
+                "{why}"
+            );
         }
     }
 }
@@ -50,7 +62,10 @@ async fn a_redirect_is_not_followed() {
     let (receiver, url) = Receiver::serve(vec![(307, vec![("location", there)], Vec::new())]).await;
     let outcomes = sink(&url).deliver(batch(1)).await;
     assert_eq!(words(&outcomes), ["retry lane"]);
-    assert_eq!((receiver.requests().len(), elsewhere.requests().len()), (1, 0));
+    assert_eq!(
+        (receiver.requests().len(), elsewhere.requests().len()),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -59,20 +74,37 @@ async fn retry_after_is_obeyed_in_both_forms_and_capped() {
         (Some("120"), Some(SignedDuration::from_secs(120))),
         (Some("0"), Some(SignedDuration::ZERO)),
         // The sink's clock shows 14:30:00 in Greenwich.
-        (Some("Sun, 22 Nov 2026 14:35:00 GMT"), Some(SignedDuration::from_mins(5))),
-        (Some("Sun, 22 Nov 2026 14:00:00 GMT"), Some(SignedDuration::ZERO)),
+        (
+            Some("Sun, 22 Nov 2026 14:35:00 GMT"),
+            Some(SignedDuration::from_mins(5)),
+        ),
+        (
+            Some("Sun, 22 Nov 2026 14:00:00 GMT"),
+            Some(SignedDuration::ZERO),
+        ),
         (Some("86400"), Some(SignedDuration::from_hours(1))),
-        (Some("99999999999999999999999"), Some(SignedDuration::from_hours(1))),
-        (Some("Tue, 24 Nov 2026 14:00:00 GMT"), Some(SignedDuration::from_hours(1))),
+        (
+            Some("99999999999999999999999"),
+            Some(SignedDuration::from_hours(1)),
+        ),
+        (
+            Some("Tue, 24 Nov 2026 14:00:00 GMT"),
+            Some(SignedDuration::from_hours(1)),
+        ),
         (Some("soon"), None),
         (Some(""), None),
         (None, None),
     ];
     for status in [429, 503, 401, 408] {
         for (text, wanted) in &forms {
-            let headers = text.map(|text| ("retry-after", text.to_owned())).into_iter().collect();
+            let headers = text
+                .map(|text| ("retry-after", text.to_owned()))
+                .into_iter()
+                .collect();
             let outcomes = after((status, headers, Vec::new()), 1).await;
-            let Outcome::Retry { after, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
+            let Outcome::Retry { after, .. } = &outcomes[0] else {
+                panic!("{outcomes:?}")
+            };
             assert_eq!(after, wanted, "{text:?}");
         }
     }
@@ -86,7 +118,10 @@ async fn one_bad_message_costs_only_itself() {
     let script = vec![refuse(), fine(), refuse(), refuse(), fine()];
     let (receiver, url) = Receiver::serve(script).await;
     let outcomes = sink(&url).deliver(batch(4)).await;
-    assert_eq!(words(&outcomes), ["delivered", "delivered", "rejected", "delivered"]);
+    assert_eq!(
+        words(&outcomes),
+        ["delivered", "delivered", "rejected", "delivered"]
+    );
     let sizes: Vec<_> = receiver.ids().iter().map(Vec::len).collect();
     assert_eq!(sizes, [4, 2, 2, 1, 1]);
     assert_eq!(receiver.ids()[3], ["m-2"]);
@@ -95,8 +130,14 @@ async fn one_bad_message_costs_only_itself() {
 #[tokio::test]
 async fn when_the_whole_lane_must_wait_the_rest_of_the_batch_is_not_tried() {
     let (receiver, url) = Receiver::serve(vec![(503, Vec::new(), Vec::new())]).await;
-    let options = WebhookOptions { batch_max: 2, ..options(&url) };
-    let outcomes = WebhookSink::new(&options, clock()).unwrap().deliver(batch(5)).await;
+    let options = WebhookOptions {
+        batch_max: 2,
+        ..options(&url)
+    };
+    let outcomes = WebhookSink::new(&options, clock())
+        .unwrap()
+        .deliver(batch(5))
+        .await;
     assert_eq!(words(&outcomes), vec!["retry lane"; 5]);
     assert_eq!(receiver.requests().len(), 1);
 }
@@ -120,11 +161,22 @@ async fn outcomes_in_the_answer_hold_for_their_messages() {
     assert_eq!(outcomes[0], Outcome::Delivered { reference });
     let why = "the receiver said retry: E.3008".to_owned();
     let wait = Some(SignedDuration::from_secs(90));
-    assert_eq!(outcomes[1], Outcome::Retry { after: wait, whole_lane: false, why });
+    assert_eq!(
+        outcomes[1],
+        Outcome::Retry {
+            after: wait,
+            whole_lane: false,
+            why
+        }
+    );
     let why = "the receiver said rejected: invalid_number".to_owned();
     assert_eq!(outcomes[2], Outcome::Rejected { why });
     let rest = ["unknown", "unknown", "unknown", "unknown", "delivered"];
-    assert_eq!(words(&outcomes[3..]), rest, "unknown word, said so, left out, contradiction, twice");
+    assert_eq!(
+        words(&outcomes[3..]),
+        rest,
+        "unknown word, said so, left out, contradiction, twice"
+    );
     assert!(format!("{:?}", outcomes[5]).contains("leaves this message out"));
     assert!(format!("{:?}", outcomes[6]).contains("contradicts itself"));
 }
@@ -141,12 +193,22 @@ async fn what_the_receiver_says_is_kept_only_if_it_is_a_plain_code() {
     ]});
     let outcomes = after(json(&answer), 6).await;
     let text = format!("{outcomes:?}");
-    assert_eq!(text.matches("is no plain code and is not kept").count(), 4, "{text}");
+    assert_eq!(
+        text.matches("is no plain code and is not kept").count(),
+        4,
+        "{text}"
+    );
     let after = |n: usize| match &outcomes[n] {
         Outcome::Retry { after, .. } => *after,
         other => panic!("{other:?}"),
     };
-    assert_eq!((after(2), after(3)), (Some(SignedDuration::ZERO), Some(SignedDuration::from_hours(1))));
+    assert_eq!(
+        (after(2), after(3)),
+        (
+            Some(SignedDuration::ZERO),
+            Some(SignedDuration::from_hours(1))
+        )
+    );
     assert_eq!(outcomes[4..], [delivered(), delivered()]);
 }
 
@@ -183,8 +245,14 @@ async fn an_answer_over_the_limit_is_not_read_to_its_end() {
     let outcomes = after((200, kind("application/json"), huge(b' ')), 1).await;
     assert_eq!(words(&outcomes), ["unknown"]);
     assert!(format!("{outcomes:?}").contains("longer than 1 MiB"));
-    assert_eq!(words(&after((200, kind("text/plain"), huge(b'x')), 1).await), ["delivered"]);
-    assert_eq!(words(&after((400, kind("application/json"), huge(b' ')), 1).await), ["rejected"]);
+    assert_eq!(
+        words(&after((200, kind("text/plain"), huge(b'x')), 1).await),
+        ["delivered"]
+    );
+    assert_eq!(
+        words(&after((400, kind("application/json"), huge(b' ')), 1).await),
+        ["rejected"]
+    );
 }
 
 #[tokio::test]
@@ -213,7 +281,11 @@ struct Slipping {
 impl Clock for Slipping {
     fn now(&self) -> Timestamp {
         let left = self.reads.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
-        at(if left > 0 { NOW } else { "2026-11-22T23:50:00+09:00" })
+        at(if left > 0 {
+            NOW
+        } else {
+            "2026-11-22T23:50:00+09:00"
+        })
     }
 
     fn monotonic(&self) -> Duration {

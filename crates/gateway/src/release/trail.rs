@@ -1,0 +1,101 @@
+//! What the receipts tell of a message that came back from a lapsed loan.
+
+use nightgate_core::MessageId;
+
+use crate::error::Result;
+use crate::receipt::{Event, ReceiptAsk, ReceiptLog};
+
+/// Receipts read at a time. A message has a handful: two or three for each hand-over and night.
+const PAGE: usize = 500;
+
+/// How far a message came, as far as anyone can prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trail {
+    /// Never handed over, or certainly not taken.
+    Clear,
+    /// Handed over, and no outcome was recorded: it may have gone.
+    Open,
+    /// Put aside, but the hold was not told.
+    Buried,
+    /// The provider said never, but the hold was not told.
+    Rejected,
+    /// The sink took it, but the hold was not told.
+    Delivered,
+}
+
+impl Trail {
+    /// Reads the receipts of `id`.
+    pub(super) async fn of(receipts: &dyn ReceiptLog, id: &MessageId) -> Result<Self> {
+        let mut events = Vec::new();
+        let mut ask = ReceiptAsk {
+            message: Some(id.clone()),
+            max: PAGE,
+            ..ReceiptAsk::default()
+        };
+        loop {
+            let page = receipts.query(&ask).await?;
+            events.extend(page.iter().map(|filed| filed.receipt.event));
+            match page.last() {
+                Some(last) => ask.after = Some(last.seq),
+                None => return Ok(Self::from_events(&events)),
+            }
+        }
+    }
+
+    /// The order of receipts proves little where two releasers had the message in turn, so the
+    /// furthest it came counts, and every attempt must have its answer.
+    fn from_events(events: &[Event]) -> Self {
+        let since = events.iter().rposition(|event| *event == Event::Kicked);
+        let events = &events[since.map_or(0, |kick| kick + 1)..];
+        let count = |wanted: &[Event]| events.iter().filter(|event| wanted.contains(event)).count();
+        let answers = [Event::Retry, Event::Unknown];
+        if count(&[Event::Delivered]) > 0 {
+            Self::Delivered
+        } else if count(&[Event::Rejected]) > 0 {
+            Self::Rejected
+        } else if count(&[Event::Buried]) > 0 {
+            Self::Buried
+        } else if count(&[Event::Attempted]) > count(&answers) {
+            Self::Open
+        } else {
+            Self::Clear
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Event::{Accepted, Attempted, Buried, Delivered, Held, Kicked, Rejected, Retry, Unknown};
+
+    #[test]
+    fn an_end_on_file_counts_although_the_hold_was_never_told() {
+        let of = Trail::from_events;
+        assert_eq!(of(&[Accepted, Attempted, Delivered]), Trail::Delivered);
+        assert_eq!(of(&[Accepted, Attempted, Rejected]), Trail::Rejected);
+        assert_eq!(of(&[Accepted, Attempted, Unknown, Buried]), Trail::Buried);
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_is_open_whoever_else_was_answered_since() {
+        let of = Trail::from_events;
+        assert_eq!(of(&[Accepted, Attempted]), Trail::Open);
+        assert_eq!(of(&[Accepted, Attempted, Held]), Trail::Open);
+        assert_eq!(of(&[Accepted, Attempted, Attempted, Retry]), Trail::Open);
+        assert_eq!(
+            of(&[Accepted, Attempted, Attempted, Delivered, Retry]),
+            Trail::Delivered
+        );
+    }
+
+    #[test]
+    fn answered_attempts_and_those_before_a_kick_are_clear() {
+        let of = Trail::from_events;
+        assert_eq!(of(&[]), Trail::Clear);
+        assert_eq!(
+            of(&[Held, Attempted, Retry, Attempted, Unknown]),
+            Trail::Clear
+        );
+        assert_eq!(of(&[Attempted, Unknown, Buried, Kicked]), Trail::Clear);
+    }
+}

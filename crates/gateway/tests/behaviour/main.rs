@@ -1,0 +1,17 @@
+//! Every promise of `HoldStore`, run on every backend that makes it. `backends.rs` has one row a
+//! backend; which tests run on it is asked of its `Capability`, never of its name.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod backends;
+mod lease;
+mod model;
+mod open;
+mod pause;
+mod put;
+mod query;
+mod recall;
+mod reopen;
+mod settle;
+mod shelves;
+mod sqlite;
+mod world;

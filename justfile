@@ -1,0 +1,27 @@
+# The one door. CI calls what people call.
+
+# Everything a commit needs to be quick about: format, lints, unit tests.
+check:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace --lib --bins
+
+# Every test that runs without the tools of `full`.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# What CI runs. Installs what is missing.
+full:
+    ./scripts/test.sh
+
+# One seed of the simulator, or as many as it takes by default.
+sim SEED="":
+    NIGHTGATE_SIM_SEED={{SEED}} cargo test --release --package nightgate --test sim -- --nocapture
+
+# Figures for docs/PERFORMANCE.md.
+bench *ARGS:
+    cargo run --release --package nightgate -- bench {{ARGS}}
+
+# A night in a minute, on this machine, with made-up recipients.
+demo *ARGS:
+    cargo run --release --package nightgate -- demo {{ARGS}}
