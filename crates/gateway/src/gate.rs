@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::{Decided, Decider};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::hold::shelf::{shelf_of, shelf_of_now};
 use crate::hold::{Held, HoldStore, Lane, Put};
 use crate::metrics::Metrics;
@@ -157,17 +157,11 @@ impl Gate {
             self.parts.decider.decide(&messages, &keys, now).await
         };
         if let Some(fault) = &decided.consent_fault {
-            self.parts
-                .alerts
-                .raise(text::part_unavailable("consent", &fault.to_string(), now));
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         let outcome = self.enter(entering, decided.all, now, &mut answers).await;
         if let Err(fault) = &outcome {
-            let alert = match fault.kind {
-                Kind::Poisoned => text::store_poisoned(fault.part, now),
-                _ => text::part_unavailable(fault.part, &fault.to_string(), now),
-            };
-            self.parts.alerts.raise(alert);
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         outcome?;
         for (answer, purpose) in answers.iter().zip(purposes) {

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::alert::{Alert, AlertKind};
+use crate::error::{Error, Kind};
 
 fn alert(
     kind: AlertKind,
@@ -123,6 +124,15 @@ pub fn will_not_drain(
         (english, korean),
         &figures,
     )
+}
+
+/// A part of the road failed: it lost a write, or it cannot be reached.
+#[must_use]
+pub fn of_fault(fault: &Error, at: Timestamp) -> Alert {
+    match fault.kind {
+        Kind::Poisoned => store_poisoned(fault.part, at),
+        _ => part_unavailable(fault.part, &fault.to_string(), at),
+    }
 }
 
 /// The wall clock was set by `step` (negative: back); release is frozen until `frozen_until`.

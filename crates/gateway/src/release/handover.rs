@@ -1,6 +1,8 @@
 //! One batch on loan, from lease to settlement: recover, ask again, record, hand over, record, settle.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -13,7 +15,7 @@ use super::tally::Tick;
 use super::trail::Trail;
 use crate::alert::text;
 use crate::decider::moves_as_one;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
 use crate::receipt::{Event, Receipt, Subject};
@@ -152,20 +154,19 @@ impl LaneReleaser {
 
     /// The second asking, with fresh consent and a fresh clock.
     async fn ask_again(&self, leased: Vec<Leased>, batch: &mut Batch) {
-        let now = self.parts.clock.now();
+        let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
         let decisions = {
             let messages: Vec<&Message> = leased.iter().map(|one| &one.held.message).collect();
             let keys: Vec<&RecipientKey> = leased.iter().map(|one| &one.held.key).collect();
             self.parts.decider.decide(&messages, &keys, now).await
         };
         if let Some(fault) = &decisions.consent_fault {
-            let alert = text::part_unavailable("consent", &fault.to_string(), now);
-            self.parts.alerts.raise(alert);
+            self.parts.alerts.raise(text::of_fault(fault, now));
         }
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
             let loan = Loan::of(&leased);
             match decided.decision {
-                Decision::Send(permit) => self.permit(leased, loan, permit, now, batch),
+                Decision::Send(permit) => self.permit(leased, loan, permit, (now, monotonic), batch),
                 Decision::Hold { until, reason } => {
                     hold_again(&loan, &leased.held.class, until, reason, now, batch);
                 }
@@ -179,7 +180,7 @@ impl LaneReleaser {
         leased: Leased,
         loan: Loan,
         permit: Permit,
-        now: Timestamp,
+        (now, monotonic): (Timestamp, Duration),
         batch: &mut Batch,
     ) {
         let receipt = Receipt::of(Event::Attempted, loan.subject.clone(), now);
@@ -201,7 +202,8 @@ impl LaneReleaser {
         let leave_by = leave_by.unwrap_or(Timestamp::MIN);
         let message = leased.held.message;
         if let Some(outbound) = Outbound::new(permit, message, loan.attempts + 1, leave_by) {
-            batch.outbound.push(outbound);
+            let clock = Arc::clone(&self.parts.clock);
+            batch.outbound.push(outbound.timed(clock, now, monotonic));
             batch.loans.push(loan);
         }
     }
@@ -236,16 +238,7 @@ impl LaneReleaser {
         }
         let receipts = std::mem::take(&mut batch.receipts);
         self.parts.metrics.receipts(receipts.len() as u64);
-        let filed = self.parts.receipts.append(receipts).await;
-        if let Err(fault) = &filed {
-            let now = self.parts.clock.now();
-            let alert = match fault.kind {
-                Kind::Poisoned => text::store_poisoned(fault.part, now),
-                _ => text::part_unavailable(fault.part, &fault.to_string(), now),
-            };
-            self.parts.alerts.raise(alert);
-        }
-        filed
+        self.parts.receipts.append(receipts).await
     }
 
     /// Hands over in chunks of the sink's size, several at a time, in order. A clock that jumped

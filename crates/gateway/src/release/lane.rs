@@ -177,13 +177,22 @@ impl LaneReleaser {
     /// When the hold or the receipt log fails; loans lapse by themselves, nothing is lost.
     pub async fn tick(&self) -> Result<Tick> {
         let mut state = self.state.lock().await;
+        let ticked = self.step(&mut state).await;
+        if let Err(fault) = &ticked {
+            let alert = text::of_fault(fault, self.parts.clock.now());
+            self.parts.alerts.raise(alert);
+        }
+        ticked
+    }
+
+    async fn step(&self, state: &mut LaneState) -> Result<Tick> {
         let now = self.parts.clock.now();
         let lane = &self.options.lane;
         let due = self.parts.hold.shelves(Some(lane), Some(now)).await?;
         let waiting = sum(&due, |shelf| shelf.held);
         let on_loan = sum(&due, |shelf| shelf.leased);
-        let resting = self.resting(&mut state, now).await?;
-        self.watch(&mut state, waiting, now);
+        let resting = self.resting(state, now).await?;
+        self.watch(state, waiting, now);
         if let Some(wake) = resting {
             state.rested = true;
             return Ok(Tick {
@@ -200,7 +209,7 @@ impl LaneReleaser {
                 ..Tick::default()
             });
         }
-        let (leased, again) = self.lease(&mut state, &due, now).await?;
+        let (leased, again) = self.lease(state, &due, now).await?;
         if leased.is_empty() {
             let wake = match again {
                 Some(again) => Some(again),
@@ -221,7 +230,7 @@ impl LaneReleaser {
         let mut handed = self.hand_over(leased).await?;
         handed.tick.remaining = waiting.saturating_sub(leased_count);
         handed.tick.wake = Some(self.parts.clock.now());
-        self.learn(&mut state, &handed);
+        self.learn(state, &handed);
         Ok(handed.tick)
     }
 

@@ -6,9 +6,15 @@ pub(crate) mod testing;
 pub mod webhook;
 mod wire;
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Message, Permit};
+
+use crate::clock::Clock;
 
 /// A message with leave to go. It cannot be built without a permit that names the message.
 #[derive(Debug)]
@@ -17,6 +23,19 @@ pub struct Outbound {
     message: Message,
     attempt: u32,
     leave_by: Timestamp,
+    steady: Option<Steady>,
+}
+
+/// The same end by a clock that nobody can set.
+struct Steady {
+    clock: Arc<dyn Clock>,
+    leave_by: Duration,
+}
+
+impl fmt::Debug for Steady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steady").field("leave_by", &self.leave_by).finish_non_exhaustive()
+    }
 }
 
 impl Outbound {
@@ -35,7 +54,19 @@ impl Outbound {
             message,
             attempt,
             leave_by,
+            steady: None,
         })
+    }
+
+    /// The same, and it also ends when as much monotonic time has passed as it had left when it was
+    /// decided, at `now` and `monotonic` of `clock`: a wall clock that is set back while a sink
+    /// holds the message must not give it more time.
+    #[must_use]
+    pub fn timed(mut self, clock: Arc<dyn Clock>, now: Timestamp, monotonic: Duration) -> Self {
+        let left = Duration::try_from(self.leave_by.duration_since(now)).unwrap_or_default();
+        let leave_by = monotonic.saturating_add(left);
+        self.steady = Some(Steady { clock, leave_by });
+        self
     }
 
     /// The leave to go.
@@ -60,7 +91,8 @@ impl Outbound {
     /// this as its last act before the first byte leaves.
     #[must_use]
     pub fn may_leave_at(&self, now: Timestamp) -> bool {
-        now < self.leave_by
+        let in_time = |steady: &Steady| steady.clock.monotonic() < steady.leave_by;
+        now < self.leave_by && self.steady.as_ref().is_none_or(in_time)
     }
 }
 
@@ -120,4 +152,23 @@ pub trait Sink: Send + Sync {
 
     /// Hands messages over. Exactly one outcome per message, in order; partial failure is a value.
     async fn deliver(&self, batch: Vec<Outbound>) -> Vec<Outcome>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn a_clock_set_back_gives_a_message_no_more_time() {
+        let now: Timestamp = "2026-11-22T11:59:00Z".parse().unwrap();
+        let until = now + SignedDuration::from_secs(30);
+        let clock = Arc::new(ManualClock::new(now));
+        let outbound = testing::batch("m", 1, now, until).remove(0);
+        let outbound = outbound.timed(Arc::clone(&clock) as _, now, clock.monotonic());
+        clock.step_to(now - SignedDuration::from_hours(3));
+        assert!(outbound.may_leave_at(clock.now()));
+        clock.advance(Duration::from_secs(30));
+        assert!(!outbound.may_leave_at(clock.now()), "30 seconds have passed, whatever it shows");
+    }
 }
