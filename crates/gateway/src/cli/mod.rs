@@ -1,12 +1,24 @@
 //! The command line: one file a command. Only here (and in the `open` files) are concrete backends
 //! named; everything below is handed its parts.
 
+pub mod completions;
+pub mod config;
+pub mod consent;
 pub mod demo;
+pub mod doctor;
 pub mod drain;
+pub mod explain;
+pub mod hold;
+pub mod lanes;
 pub mod out;
 mod process;
+pub mod receipts;
 pub mod road;
+pub mod rules;
+pub mod send;
 pub mod serve;
+mod shown;
+mod stores;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,7 +79,7 @@ pub struct Common {
     /// Answer in JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
-    /// Language of sentences for people [default: Korean]
+    /// Language of sentences for people [default: that of the house]
     #[arg(long, global = true, value_name = "ko|en", env = "NIGHTGATE_LANGUAGE")]
     language: Option<Tongue>,
 }
@@ -89,16 +101,41 @@ enum Command {
     Demo(demo::Demo),
     /// Release everything that is due, then exit: the batch job, free of any time limit
     Drain(drain::Drain),
+    /// Post a file of messages to a running gateway, resuming where it stopped
+    Send(send::Send),
+    /// Ask what would become of a message now, or at any other time; nothing is stored
+    Explain(explain::Explain),
+    /// See what is held and why; take it back, or bring back what was buried
+    Hold(hold::Hold),
+    /// Import, show and record consents
+    Consent(consent::ConsentCommand),
+    /// See the lanes; pause and resume them
+    Lanes(lanes::Lanes),
+    /// Read receipts: the record of every decision and every outcome
+    Receipts(receipts::Receipts),
+    /// Check rule packs and show the rules in force
+    Rules(rules::Rules),
+    /// Check that this machine and configuration are fit to run, and say what to do if not
+    Doctor(doctor::Doctor),
+    /// Print every key with its default and comment, or the values in effect
+    Config(config::ConfigCommand),
+    /// Print a script that completes commands in your shell
+    Completions(completions::Completions),
 }
 
 impl Common {
     /// The language of sentences for people.
     #[must_use]
     pub fn language(&self) -> Language {
-        match self.language {
-            Some(Tongue::En) => Language::English,
-            Some(Tongue::Ko) | None => Language::Korean,
-        }
+        self.tongue().unwrap_or(Language::Korean)
+    }
+
+    /// The language that was asked for, if one was.
+    fn tongue(&self) -> Option<Language> {
+        self.language.map(|tongue| match tongue {
+            Tongue::Ko => Language::Korean,
+            Tongue::En => Language::English,
+        })
     }
 
     /// Reads the configuration.
@@ -185,5 +222,15 @@ async fn run(cli: Cli) -> Done {
         Command::Serve(command) => command.run(&common).await,
         Command::Demo(command) => command.run(&common).await,
         Command::Drain(command) => command.run(&common).await,
+        Command::Send(command) => command.run(&common).await,
+        Command::Explain(command) => command.run(&common).await,
+        Command::Hold(command) => command.run(&common).await,
+        Command::Consent(command) => command.run(&common).await,
+        Command::Lanes(command) => command.run(&common).await,
+        Command::Receipts(command) => command.run(&common).await,
+        Command::Rules(command) => command.run(&common),
+        Command::Doctor(command) => command.run(&common).await,
+        Command::Config(command) => command.run(&common),
+        Command::Completions(command) => command.run(),
     }
 }

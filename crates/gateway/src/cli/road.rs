@@ -1,12 +1,13 @@
 //! Builds the whole road from a configuration: the one place that names concrete backends.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use nightgate_core::ruleset::PackSource;
-use nightgate_core::{Channel, Purpose, Ruleset};
+use nightgate_core::{Channel, PackFault, Purpose, Ruleset};
 
 use super::Failure;
 use crate::alert::AlertPort;
@@ -175,42 +176,50 @@ impl Stores {
     }
 }
 
-/// Loads the rule packs that `config` names.
+/// Reads the rule packs that `config` names.
 ///
 /// # Errors
-/// Every fault of every pack, with file and line.
-pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
+/// A name that is not built in, a file that cannot be read.
+pub(super) fn packs(config: &Config) -> Result<Vec<PackSource>, Failure> {
     let mut packs = Vec::new();
     for name in &config.rules.builtin {
         let text = match name.as_str() {
             "kr" => KR_PACK,
             other => {
-                return Err(Failure::usage(format!(
-                    "no built-in rule pack named {other}"
-                )));
+                let text = format!("no built-in rule pack named {other}");
+                return Err(Failure::usage(text));
             }
         };
-        packs.push(PackSource {
-            name: format!("rules/{name}.toml"),
-            text: text.to_owned(),
-        });
+        let name = format!("rules/{name}.toml");
+        let text = text.to_owned();
+        packs.push(PackSource { name, text });
     }
     for path in &config.rules.packs {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!(
-                "rule pack {} cannot be read: {error}",
-                path.display()
-            ))
-        })?;
-        packs.push(PackSource {
-            name: path.display().to_string(),
-            text,
-        });
+        packs.push(pack(path)?);
     }
-    let rules = Ruleset::load(&packs).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Failure::usage(format!("rule packs have faults:\n{}", lines.join("\n")))
-    })?;
+    Ok(packs)
+}
+
+/// Reads one rule pack.
+pub(super) fn pack(path: impl AsRef<Path>) -> Result<PackSource, Failure> {
+    let name = path.as_ref().display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("rule pack {name} cannot be read: {error}")))?;
+    Ok(PackSource { name, text })
+}
+
+/// Every fault of rule packs, one a line.
+pub(super) fn pack_faults(faults: &[PackFault]) -> Failure {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Failure::usage(format!("rule packs have faults:\n{}", lines.join("\n")))
+}
+
+/// Loads the rule packs that `config` names.
+///
+/// # Errors
+/// Every fault of every pack, with file and line.
+pub fn rules(config: &Config) -> Result<Ruleset, Failure> {
+    let rules = Ruleset::load(&packs(config)?).map_err(|faults| pack_faults(&faults))?;
     Ok(match config.consent.validity {
         ConsentValidity::Pack => rules,
         ConsentValidity::Off => rules.with_consent_validity(None),
@@ -257,7 +266,10 @@ fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
     }
 }
 
-fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Sink>>, Failure> {
+pub(super) fn sinks(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn Sink>>, Failure> {
     let sink = |lane: &LaneConfig| -> Result<Arc<dyn Sink>, Failure> {
         let clock = Arc::clone(clock);
         Ok(match &lane.sink {
@@ -285,7 +297,10 @@ fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
     }
 }
 
-fn ports(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn AlertPort>>, Failure> {
+pub(super) fn ports(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn AlertPort>>, Failure> {
     let mut ports: Vec<Arc<dyn AlertPort>> = vec![Arc::new(LogPort)];
     if let Some(url) = &config.alerts.slack_url {
         let options = SlackOptions::new(url.clone(), config.alerts.language);

@@ -293,10 +293,13 @@ pub trait HoldStore: Send + Sync {
     /// - done: the id stays known for the horizon, the body is gone
     /// - defer: held again until the new due; `attempted` adds one attempt
     /// - bury: not lent again until kicked
-    /// - a message recalled while on loan becomes recalled instead of held when it returns
+    /// - a message recalled while on loan becomes recalled instead of held or buried when it returns
     async fn settle(&self, settlements: Vec<Settle>, now: Timestamp) -> Result<Vec<Settled>>;
 
     /// The earliest instant at which `lane` has something to lend: a due message or a lapsing loan.
+    ///
+    /// # Behaviour
+    /// - never before `now`: what is due already is due now
     async fn next_due(&self, lane: &Lane, now: Timestamp) -> Result<Option<Timestamp>>;
 
     /// Shelves that are not empty, by lane, priority, due. `lane`: only that one. `due_by`: only
@@ -319,11 +322,15 @@ pub trait HoldStore: Send + Sync {
     /// - messages put later are not touched
     async fn recall(&self, scope: &Scope, now: Timestamp) -> Result<Recalled>;
 
-    /// Brings buried messages back, due now, with a clean count of attempts; says how many.
+    /// Brings buried messages back, due now, with a clean count of attempts and not `lapsed`, since
+    /// a person looked; says how many.
     async fn kick(&self, scope: &Scope, now: Timestamp) -> Result<u64>;
 
     /// Moves every held message of `lane` and `class` that is due at or before `now` to `to`,
     /// without rewriting the messages (`redate`); says how many.
+    ///
+    /// # Behaviour
+    /// - whole shelves move: loans and buried messages of theirs move along, uncounted
     async fn redate(
         &self,
         lane: &Lane,

@@ -1,5 +1,5 @@
-//! Splits the body of a request into lines as it arrives. Memory holds one line and one piece of the
-//! body at most, however long the stream.
+//! Splits the body of a request into lines as it arrives. Memory holds one line and one piece of
+//! the body at most, however long the stream.
 
 use std::time::Duration;
 

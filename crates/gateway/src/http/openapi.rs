@@ -1,5 +1,5 @@
-//! The description of the interface. Routes describe what is their own; what holds for many (who may
-//! ask, and what can go wrong) is added here, from the tables that the server itself works by.
+//! The description of the interface. Routes describe what is their own; what holds for many (who
+//! may ask, and what can go wrong) is added here, from the tables that the server itself works by.
 
 use std::sync::Arc;
 
@@ -159,6 +159,7 @@ fn add(operation: &mut Operation, sort: Sort) {
 /// Describes the interface, as OpenAPI
 #[utoipa::path(
     get, path = "/openapi.json", tag = "health",
+    operation_id = "describe",
     responses((status = 200, description = "This document", body = Object)),
 )]
 pub(super) async fn document(Extension(document): Extension<Arc<OpenApi>>) -> Json<OpenApi> {

@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use super::entry::URI_MAX_BYTES;
 use super::limits::Limits;
 
-/// How long to wait after the system refused to accept a connection (out of file handles): trying at
-/// once would spin.
+/// How long to wait after the system refused to accept a connection (out of file handles): trying
+/// at once would spin.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Least size of hyper's buffer; it holds a head, and a piece of a body.
 const BUFFER_MIN_BYTES: usize = 64 * 1024;

@@ -29,7 +29,7 @@ use crate::ingest::wire::{self, Faulty};
 
 /// Most lines accepted in one go: one transaction of the hold.
 const BATCH_MAX: usize = 1_000;
-/// Most bytes of lines in one batch; with one batch read and one accepted, memory holds thrice that.
+/// Most bytes of lines in one batch; one is read, one waits and one is accepted at a time.
 const BATCH_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A batch goes to the gate when nothing more has come for so long.
 const LULL: Duration = Duration::from_millis(5);
@@ -110,6 +110,7 @@ impl BulkSummary {
 /// stream again, ids make that safe.
 #[utoipa::path(
     post, path = "/v1/messages/bulk", tag = "messages",
+    operation_id = "acceptStream",
     params(("answers" = inline(Option<Wanted>), Query, description = "Which answers to send")),
     request_body(
         content_type = "application/x-ndjson", content = String,

@@ -70,6 +70,7 @@ pub(in crate::http) struct EventView {
 /// Looks up the consents of a recipient
 #[utoipa::path(
     get, path = "/v1/consents/{recipient}", tag = "consents",
+    operation_id = "lookUpConsents",
     params(("recipient" = String, Path, description = "In any form, percent-encoded")),
     responses((
         status = 200, description = "Consents; of a stranger, empty ones", body = ConsentView,
@@ -201,6 +202,7 @@ pub(in crate::http) struct ConsentsAnswer {
 /// array or a stream, an event that is wrong costs only itself.
 #[utoipa::path(
     post, path = "/v1/consents", tag = "consents",
+    operation_id = "recordConsents",
     request_body(
         content(
             (ConsentsIn = "application/json", example = json!({

@@ -94,6 +94,7 @@ pub(in crate::http) struct ExplainAnswer {
 /// Says what would become of a message, and why
 #[utoipa::path(
     post, path = "/v1/explain", tag = "messages",
+    operation_id = "explain",
     request_body(
         content = ExplainAsk,
         example = json!({

@@ -27,6 +27,7 @@ const OK: Health = Health { status: "ok" };
 /// Says that the process runs
 #[utoipa::path(
     get, path = "/healthz", tag = "health",
+    operation_id = "isAlive",
     responses((status = 200, description = "It runs", body = Health)),
 )]
 pub(super) async fn alive() -> Json<Health> {
@@ -39,6 +40,7 @@ pub(super) async fn alive() -> Json<Health> {
 /// gateway without it still takes messages in, and holds advertising.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
+    operation_id = "isReady",
     responses((status = 200, description = "It takes messages in", body = Health)),
 )]
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Answer<Json<Health>> {
@@ -54,6 +56,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Answer<Json<Health>> {
 /// Figures in the OpenMetrics text format
 #[utoipa::path(
     get, path = "/metrics", tag = "health",
+    operation_id = "showMetrics",
     responses((
         status = 200, description = "For Prometheus",
         body = String, content_type = "application/openmetrics-text",

@@ -58,6 +58,9 @@ impl Depth {
     }
 }
 
+/// What tells rows of the overview apart, in their order.
+type Row = (Lane, Timestamp, Option<Arc<str>>, Purpose);
+
 /// What is due at one opening.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct ShelfView {
@@ -96,6 +99,7 @@ pub(super) fn no_lane(api: &Api) -> Problem {
 /// Shows what is held, and when it will be out
 #[utoipa::path(
     get, path = "/v1/hold", tag = "hold",
+    operation_id = "showHold",
     params(("lane" = Option<String>, Query, description = "Only this lane")),
     responses((status = 200, description = "Totals, shelves and lanes", body = HoldView)),
 )]
@@ -107,7 +111,7 @@ pub(super) async fn overview(
     let lane = lane_of(&api, &asked)?;
     asked.done()?;
     let mut total = Depth::default();
-    let mut rows: BTreeMap<(Lane, Timestamp, Option<Arc<str>>, Purpose), Depth> = BTreeMap::new();
+    let mut rows: BTreeMap<Row, Depth> = BTreeMap::new();
     for shelf in api.hold.shelves(lane.as_ref(), None).await? {
         let depth = Depth {
             held: shelf.held,
@@ -164,6 +168,7 @@ pub(in crate::http) struct BuriedView {
 /// Lists buried messages, oldest first
 #[utoipa::path(
     get, path = "/v1/hold/buried", tag = "hold",
+    operation_id = "listBuried",
     params(
         ("lane" = Option<String>, Query, description = "Only this lane"),
         ("max" = Option<u64>, Query, description = "At most so many, 1 to 1000; else 100"),
@@ -215,6 +220,7 @@ pub(in crate::http) struct KickAnswer {
 /// They are due now, with a clean count of attempts; the rules are asked again before they leave.
 #[utoipa::path(
     post, path = "/v1/hold/kick", tag = "hold",
+    operation_id = "kick",
     request_body(content = KickAsk, example = json!({"campaign": "weekend-sale"})),
     responses((status = 200, description = "How many were brought back", body = KickAnswer)),
 )]

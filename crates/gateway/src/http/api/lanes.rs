@@ -77,6 +77,7 @@ async fn view(api: &Api) -> Answer<Json<LanesView>> {
 /// Lists the lanes
 #[utoipa::path(
     get, path = "/v1/lanes", tag = "lanes",
+    operation_id = "listLanes",
     responses((status = 200, description = "How each lane does", body = LanesView)),
 )]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Answer<Json<LanesView>> {
@@ -100,6 +101,7 @@ async fn set(api: &Api, name: &str, paused: bool) -> Answer<Json<LanesView>> {
 /// Durable: it outlives a restart. What is on loan already may still be handed over.
 #[utoipa::path(
     post, path = "/v1/lanes/{lane}/pause", tag = "lanes",
+    operation_id = "pauseLane",
     params(("lane" = String, Path, description = "A lane, or `all` for the global stop")),
     responses((status = 200, description = "How each lane does now", body = LanesView)),
 )]
@@ -115,6 +117,7 @@ pub(super) async fn pause(
 /// Each stop is lifted by itself: a lane that was stopped alone stays stopped when `all` resumes.
 #[utoipa::path(
     post, path = "/v1/lanes/{lane}/resume", tag = "lanes",
+    operation_id = "resumeLane",
     params(("lane" = String, Path, description = "A lane, or `all` for the global stop")),
     responses((status = 200, description = "How each lane does now", body = LanesView)),
 )]
@@ -130,6 +133,7 @@ pub(super) async fn resume(
 /// For a person who has checked that the machine's clock is right.
 #[utoipa::path(
     post, path = "/v1/clock/confirm", tag = "lanes",
+    operation_id = "confirmClock",
     responses((status = 204, description = "Release goes on")),
 )]
 pub(super) async fn confirm_clock(State(api): State<Arc<Api>>) -> StatusCode {

@@ -99,10 +99,11 @@ pub(in crate::http) enum AnswersOut {
 
 /// Hands in one message, or an array of them
 ///
-/// When it answers, accepted and held messages are on disk. Of an array, each message is answered by
-/// itself: one that is wrong costs only itself. Sending the same ids again is safe.
+/// When it answers, accepted and held messages are on disk. Of an array, each message is answered
+/// by itself: one that is wrong costs only itself. Sending the same ids again is safe.
 #[utoipa::path(
     post, path = "/v1/messages", tag = "messages",
+    operation_id = "accept",
     request_body(
         content = MessagesIn,
         example = json!({
@@ -218,6 +219,7 @@ pub(in crate::http) struct MessageView {
 /// A message that was refused is in no hold; what its receipts tell is answered.
 #[utoipa::path(
     get, path = "/v1/messages/{id}", tag = "messages",
+    operation_id = "lookUpMessage",
     params(("id" = String, Path, description = "The message's id")),
     responses((status = 200, description = "What is known of it", body = MessageView)),
 )]

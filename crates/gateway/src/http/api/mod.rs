@@ -57,7 +57,6 @@ pub struct Api {
 }
 
 /// The routes, and their description as `/openapi.json` serves it.
-#[must_use]
 pub fn router(api: Api) -> (axum::Router, OpenApi) {
     let api = Arc::new(api);
     let routes = OpenApiRouter::<Arc<Api>>::new()
@@ -105,8 +104,8 @@ impl Api {
     }
 }
 
-/// Runs a change to its end even when the client goes away or the time is up: half a hand-over would
-/// leave messages of which nobody can tell whether they went.
+/// Runs a change to its end even when the client goes away or the time is up: half a hand-over
+/// would leave messages of which nobody can tell whether they went.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Answer<T>> + Send + 'static,
 ) -> Answer<T> {

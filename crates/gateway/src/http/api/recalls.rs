@@ -43,6 +43,7 @@ pub(in crate::http) struct RecallAnswer {
 /// in later are not touched.
 #[utoipa::path(
     post, path = "/v1/recalls", tag = "messages",
+    operation_id = "recall",
     request_body(content = RecallAsk, example = json!({"campaign": "weekend-sale"})),
     responses((status = 200, description = "How many were taken back", body = RecallAnswer)),
 )]

@@ -36,6 +36,7 @@ const FILTERS: [&str; 8] = [
 /// stream that breaks off is continued with `after` = the last `seq` that was read.
 #[utoipa::path(
     get, path = "/v1/receipts", tag = "receipts",
+    operation_id = "queryReceipts",
     params(
         ("message" = Option<String>, Query, description = "Of this message"),
         ("recipient" = Option<String>, Query, description = "Of this recipient, in any form"),

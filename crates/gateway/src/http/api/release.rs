@@ -15,6 +15,7 @@ use crate::release::Tick;
 /// that would not have left anyway.
 #[utoipa::path(
     post, path = "/v1/release", tag = "lanes",
+    operation_id = "release",
     responses((status = 200, description = "What the step did", body = Tick)),
 )]
 pub(super) async fn release(State(api): State<Arc<Api>>) -> Answer<Json<Tick>> {

@@ -1,6 +1,5 @@
 //! The slow reading of a message: field by field, so that every fault is found.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -213,7 +212,7 @@ impl<'a> Reading<'a> {
             (Some(raw), None) => body_of(raw).map_err(|rule| ("body", rule)),
             (None, Some(raw)) => serde_json::from_str::<Text<'_>>(raw.get())
                 .map_err(|_| "must be a string".to_owned())
-                .and_then(|Text(text): Text<'_>| base64_of(&Cow::from(text)))
+                .and_then(|Text(text): Text<'_>| base64_of(&text))
                 .map(|bytes| (bytes, CONTENT_TYPE_BINARY))
                 .map_err(|rule| ("body_base64", rule)),
             (None, None) if need == Body::Optional => Ok((Arc::default(), CONTENT_TYPE_DEFAULT)),

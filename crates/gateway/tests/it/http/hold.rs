@@ -97,6 +97,8 @@ async fn what_was_buried_is_listed_and_kicked_back() {
         (&json!("kicked"), &json!("main"))
     );
     world.sink.unsure.store(false, Ordering::Relaxed);
+    // The lane rests after a failure.
+    world.clock.advance(std::time::Duration::from_secs(300));
     assert_eq!(
         world.post_nothing("/v1/release").await.json()["delivered"],
         1

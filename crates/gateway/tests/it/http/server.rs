@@ -173,26 +173,20 @@ async fn a_stop_finishes_what_is_under_way_and_takes_nothing_new() {
     let running = Running::start(limits()).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let body = message("m-1", "informational").to_string();
-    let (first, second) = body.split_at(10);
     let head = format!(
         "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{first}",
+         Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    // An answer to an earlier request shows that the connection is being served.
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await
-        .unwrap();
-    let mut alive = [0; 12];
-    stream.read_exact(&mut alive).await.unwrap();
+    // Once the server asks for the body, the request is under way.
     stream.write_all(head.as_bytes()).await.unwrap();
+    stream.read_exact(&mut [0; 25]).await.unwrap();
     let (address, stopping) = (running.address, tokio::spawn(running.stop()));
     // The port is free once the server has stopped to listen.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    stream.write_all(second.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.contains(r#""status":"accepted""#), "{answer}");
@@ -207,13 +201,10 @@ async fn a_stop_cuts_what_does_not_end_within_the_grace() {
     };
     let running = Running::start(limits).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await
-        .unwrap();
-    stream.read_exact(&mut [0; 12]).await.unwrap();
+    let head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+                Content-Length: 9\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
+    stream.read_exact(&mut [0; 25]).await.unwrap();
     running.stop().await;
 }
 
@@ -245,5 +236,24 @@ async fn further_connections_wait_until_one_is_free() {
     second.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
     assert_eq!(running.world.get("/healthz").await.status, 200);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_for_good_loses_its_place() {
+    let limits = Limits {
+        connections_max: 1,
+        ..quick()
+    };
+    let running = Running::start(limits).await;
+    let mut deaf = TcpStream::connect(running.address).await.unwrap();
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // More answers than all buffers between us hold.
+    let _ = deaf.write_all(asked.repeat(2_000).as_bytes()).await;
+    let answer = running
+        .raw(format!("GET /healthz HTTP/1.1\r\n{CLOSE}\r\n"))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(deaf);
     running.stop().await;
 }

@@ -269,15 +269,6 @@ impl World {
             .await
     }
 
-    /// A consent to advertising at any hour.
-    pub(super) async fn consent(&self, recipient: &str) {
-        for scope in ["general", "night"] {
-            let consent = json!({"recipient": recipient, "scope": scope,
-                "at": "2026-11-01T12:00:00+09:00"});
-            assert_eq!(self.post("/v1/consents", &consent).await.status, 200);
-        }
-    }
-
     /// A consent to advertising by day.
     pub(super) async fn consent_by_day(&self, recipient: &str) {
         let consent = json!({"recipient": recipient, "scope": "general",

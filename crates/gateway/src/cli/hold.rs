@@ -1,0 +1,594 @@
+//! `nightgate hold`: what is held and why; recall and kick. Works beside a running gateway.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use nightgate_core::{MessageId, Recipient};
+use serde::Serialize;
+
+use super::road::Stores;
+use super::{Common, Done, EXIT_OK, Failure, out, receipts, shown, stores};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::hold::{Found, Lane, Recalled, Scope, Shelf, State};
+use crate::receipt::export::ReceiptLine;
+use crate::receipt::{Event, Filed, Receipt, ReceiptAsk, Subject};
+
+/// What receipts of this command say about where they came from.
+const FROM: &str = "cli";
+
+/// See what is held and why; take it back, or bring back what was buried.
+#[derive(Debug, Args)]
+pub struct Hold {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Shelves: what is due at one opening on one lane, of one campaign
+    Ls(Ls),
+    /// One message: where it is, and its receipts
+    Show(Show),
+    /// Take back what has not left yet; it cannot be undone
+    Recall(Recall),
+    /// Bring buried messages back, due now
+    Kick(Kick),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nightgate hold ls
+  nightgate hold ls --lane kakao --max 20
+  nightgate hold ls --buried                what a person must look at, and why
+  nightgate hold ls --json | jq .totals")]
+struct Ls {
+    /// Of this lane only
+    #[arg(long)]
+    lane: Option<String>,
+    /// Only what is buried, message by message
+    #[arg(long)]
+    buried: bool,
+    /// Most lines shown; the totals count all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    max: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nightgate hold show order-20261122-0001
+  nightgate hold show order-20261122-0001 --language en --json")]
+struct Show {
+    /// The message's id
+    id: String,
+    /// Show the recipient in clear
+    #[arg(long)]
+    reveal: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nightgate hold recall --campaign autumn-sale
+  nightgate hold recall --id m-1 --id m-2 --yes
+  nightgate hold recall --recipient 010-1234-5678 --yes --json")]
+struct Recall {
+    #[command(flatten)]
+    whom: Whom,
+    /// Do not ask; needed where nobody can answer
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// A message by its id; may be given many times
+    #[arg(long, value_name = "ID")]
+    id: Vec<String>,
+    /// A whole campaign
+    #[arg(long)]
+    campaign: Option<String>,
+    /// Everything for one recipient
+    #[arg(long)]
+    recipient: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nightgate hold kick --id m-1
+  nightgate hold kick --lane sms            after the provider is well again")]
+struct Kick {
+    #[command(flatten)]
+    what: KickScope,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct KickScope {
+    /// A message by its id; may be given many times
+    #[arg(long, value_name = "ID")]
+    id: Vec<String>,
+    /// A whole campaign
+    #[arg(long)]
+    campaign: Option<String>,
+    /// Everything for one recipient
+    #[arg(long)]
+    recipient: Option<String>,
+    /// Everything on one lane
+    #[arg(long)]
+    lane: Option<String>,
+}
+
+impl Hold {
+    pub(super) async fn run(self, common: &Common) -> Done {
+        let config = common.load()?.config;
+        let clock = SystemClock::default();
+        let opened = stores::all(&config, &clock).await?;
+        match self.what {
+            What::Ls(ls) => ls.run(common, &config, &opened).await?,
+            What::Show(show) => show.run(common, &config, &opened).await?,
+            What::Recall(recall) => recall.run(common, &config, &opened, clock.now()).await?,
+            What::Kick(kick) => kick.run(common, &config, &opened, clock.now()).await?,
+        }
+        Ok(EXIT_OK)
+    }
+}
+
+/// One shelf in JSON.
+#[derive(Serialize)]
+struct ShelfLine<'a> {
+    lane: &'a str,
+    /// On the clock of the house.
+    due: String,
+    campaign: Option<&'a str>,
+    purpose: &'a str,
+    priority: u8,
+    class: &'a str,
+    held: u64,
+    leased: u64,
+    buried: u64,
+}
+
+/// One message in JSON.
+#[derive(Serialize)]
+struct FoundLine {
+    id: String,
+    state: State,
+    lane: String,
+    campaign: Option<String>,
+    purpose: String,
+    channel: String,
+    priority: u8,
+    /// Masked unless revealed.
+    recipient: String,
+    due: String,
+    accepted_at: String,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Totals {
+    shelves: u64,
+    held: u64,
+    leased: u64,
+    buried: u64,
+}
+
+fn found_line(found: &Found, at: impl Fn(Timestamp) -> String, reveal: bool) -> FoundLine {
+    let Found {
+        held,
+        state,
+        attempts,
+        why,
+    } = found;
+    let message = &held.message;
+    let recipient = if reveal {
+        held.key.expose().to_owned()
+    } else {
+        held.key.to_string()
+    };
+    FoundLine {
+        id: message.id.to_string(),
+        state: *state,
+        lane: held.lane.to_string(),
+        campaign: message.campaign.as_deref().map(str::to_owned),
+        purpose: message.purpose.to_string(),
+        channel: message.channel.to_string(),
+        priority: message.priority.get(),
+        recipient,
+        due: at(held.due),
+        accepted_at: at(held.accepted_at),
+        attempts: *attempts,
+        why: why.clone(),
+    }
+}
+
+impl Ls {
+    async fn run(self, common: &Common, config: &Config, opened: &Stores) -> Result<(), Failure> {
+        let (zone, write) = (&config.house.zone, shown::written(common));
+        let at = |at| write(at, zone);
+        let lane = self.lane.as_deref().map(Lane::new);
+        let mut shelves = opened.hold.shelves(lane.as_ref(), None).await?;
+        if self.buried {
+            shelves.retain(|shelf| shelf.buried > 0);
+        }
+        let mut totals = Totals::default();
+        for shelf in &shelves {
+            totals.shelves += 1;
+            totals.held += shelf.held;
+            totals.leased += shelf.leased;
+            totals.buried += shelf.buried;
+        }
+        let buried = if self.buried {
+            opened
+                .hold
+                .list(State::Buried, lane.as_ref(), self.max)
+                .await?
+        } else {
+            Vec::new()
+        };
+        let buried: Vec<_> = buried
+            .iter()
+            .map(|found| found_line(found, at, false))
+            .collect();
+        let lines = shelves
+            .iter()
+            .take(self.max)
+            .map(|shelf| shelf_line(shelf, at));
+        let lines: Vec<_> = lines.collect();
+        if common.json {
+            let mut all = serde_json::json!({ "shelves": lines, "totals": totals });
+            if self.buried {
+                all["buried"] = serde_json::json!(buried);
+            }
+            return out::say_json(&all);
+        }
+        if self.buried {
+            say_buried(&buried)?
+        } else {
+            say_shelves(&lines)?
+        }
+        say_totals(&totals, lines.len())
+    }
+}
+
+fn shelf_line(shelf: &Shelf, at: impl Fn(Timestamp) -> String) -> ShelfLine<'_> {
+    ShelfLine {
+        lane: shelf.lane.as_str(),
+        due: at(shelf.due),
+        campaign: shelf.campaign.as_deref(),
+        purpose: shelf.purpose.as_str(),
+        priority: shelf.priority,
+        class: shelf.class.as_str(),
+        held: shelf.held,
+        leased: shelf.leased,
+        buried: shelf.buried,
+    }
+}
+
+fn say_shelves(lines: &[ShelfLine<'_>]) -> Result<(), Failure> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let header = [
+        "LANE", "OPENS", "CAMPAIGN", "PURPOSE", "PRIORITY", "HELD", "LEASED", "BURIED",
+    ];
+    let mut table = shown::table(&header);
+    for line in lines {
+        table.add_row([
+            line.lane,
+            &line.due,
+            line.campaign.unwrap_or("-"),
+            line.purpose,
+            &line.priority.to_string(),
+            &shown::grouped(line.held),
+            &shown::grouped(line.leased),
+            &shown::grouped(line.buried),
+        ]);
+    }
+    shown::say_table(&table)
+}
+
+fn say_buried(lines: &[FoundLine]) -> Result<(), Failure> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut table = shown::table(&["ID", "LANE", "CAMPAIGN", "PURPOSE", "ATTEMPTS", "WHY"]);
+    for line in lines {
+        let campaign = line.campaign.as_deref().unwrap_or("-");
+        let attempts = line.attempts.to_string();
+        let why = line.why.as_deref().unwrap_or("-");
+        table.add_row([
+            &line.id,
+            &line.lane,
+            campaign,
+            &line.purpose,
+            &attempts,
+            why,
+        ]);
+    }
+    shown::say_table(&table)
+}
+
+fn say_totals(totals: &Totals, shown: usize) -> Result<(), Failure> {
+    let Totals {
+        shelves,
+        held,
+        leased,
+        buried,
+    } = totals;
+    if held + leased + buried == 0 {
+        return out::say("nothing is held");
+    }
+    let [held, leased, buried] = [held, leased, buried].map(|count| shown::grouped(*count));
+    let more = shelves.saturating_sub(shown as u64);
+    let more = match more {
+        0 => String::new(),
+        more => format!("; {more} more shelves: see --max"),
+    };
+    out::say(&format!(
+        "{held} held, {leased} leased, {buried} buried on {shelves} shelves{more}"
+    ))
+}
+
+impl Show {
+    async fn run(self, common: &Common, config: &Config, opened: &Stores) -> Result<(), Failure> {
+        let (zone, write) = (&config.house.zone, shown::written(common));
+        let id = message_id(&self.id)?;
+        let found = opened
+            .hold
+            .find(std::slice::from_ref(&id))
+            .await?
+            .pop()
+            .flatten();
+        let ask = ReceiptAsk {
+            message: Some(id),
+            ..ReceiptAsk::default()
+        };
+        let filed = opened.receipts.query(&ask).await?;
+        if found.is_none() && filed.is_empty() {
+            return Err(Failure::failed(format!(
+                "no message is known by the id {}",
+                self.id
+            )));
+        }
+        let line = found.map(|found| found_line(&found, |at| write(at, zone), self.reveal));
+        if common.json {
+            let lines = filed
+                .into_iter()
+                .map(|filed| ReceiptLine::new(filed, self.reveal));
+            let lines: Vec<_> = lines.collect();
+            return out::say_json(&serde_json::json!({ "message": line, "receipts": lines }));
+        }
+        match line {
+            Some(line) => say_found(&line)?,
+            None => out::say("the hold no longer knows it (see `hold.keep_ids`); its receipts:")?,
+        }
+        out::say("")?;
+        let last = filed.iter().rev();
+        let sentence = |filed: &Filed| shown::sentence(&filed.receipt, common.language_of(config));
+        let sentence = last.clone().find_map(sentence);
+        receipts::say(&filed, zone, self.reveal)?;
+        sentence.map_or(Ok(()), |sentence| out::say(&format!("\n{sentence}")))
+    }
+}
+
+fn say_found(line: &FoundLine) -> Result<(), Failure> {
+    let state = serde_json::to_value(line.state).ok();
+    let state = state
+        .as_ref()
+        .and_then(|state| state.as_str())
+        .unwrap_or("-");
+    let priority = line.priority.to_string();
+    let attempts = line.attempts.to_string();
+    let fields = [
+        ("id", line.id.as_str()),
+        ("state", state),
+        ("why", line.why.as_deref().unwrap_or("")),
+        ("due", &line.due),
+        ("accepted", &line.accepted_at),
+        ("lane", &line.lane),
+        ("campaign", line.campaign.as_deref().unwrap_or("")),
+        ("purpose", &line.purpose),
+        ("channel", &line.channel),
+        ("priority", &priority),
+        ("recipient", &line.recipient),
+        ("attempts", &attempts),
+    ];
+    let there = fields.iter().filter(|(_, value)| !value.is_empty());
+    there
+        .into_iter()
+        .try_for_each(|(name, value)| out::say(&format!("{name:<10}{value}")))
+}
+
+fn message_id(text: &str) -> Result<MessageId, Failure> {
+    MessageId::new(text).map_err(|rule| Failure::usage(format!("the id {text:?} {rule}")))
+}
+
+/// A scope, what a receipt about it names, and its words for people.
+struct Aim {
+    scope: Scope,
+    subject: Subject,
+    words: String,
+}
+
+fn aims(
+    config: &Config,
+    ids: &[String],
+    campaign: Option<&str>,
+    recipient: Option<&str>,
+    lane: Option<&str>,
+) -> Result<Vec<Aim>, Failure> {
+    let none = Subject::default;
+    let mut aims = Vec::new();
+    for text in ids {
+        let id = message_id(text)?;
+        let subject = Subject {
+            message: Some(id.clone()),
+            ..none()
+        };
+        aims.push(Aim {
+            scope: Scope::Id(id),
+            subject,
+            words: format!("message {text}"),
+        });
+    }
+    if let Some(text) = campaign {
+        let campaign: Arc<str> = text.into();
+        let subject = Subject {
+            campaign: Some(Arc::clone(&campaign)),
+            ..none()
+        };
+        let words = format!("campaign {text}");
+        aims.push(Aim {
+            scope: Scope::Campaign(campaign),
+            subject,
+            words,
+        });
+    }
+    if let Some(text) = recipient {
+        let recipient =
+            Recipient::new(text).map_err(|rule| Failure::usage(format!("the recipient {rule}")))?;
+        let key = recipient.key(config.house.jurisdiction.as_str());
+        let words = format!("recipient {key}");
+        let subject = Subject {
+            recipient: Some(key.clone()),
+            ..none()
+        };
+        aims.push(Aim {
+            scope: Scope::Recipient(key),
+            subject,
+            words,
+        });
+    }
+    if let Some(text) = lane {
+        let lane = Lane::new(text);
+        let subject = Subject {
+            lane: Some(lane.clone()),
+            ..none()
+        };
+        aims.push(Aim {
+            scope: Scope::Lane(lane),
+            subject,
+            words: format!("lane {text}"),
+        });
+    }
+    Ok(aims)
+}
+
+/// Files what a person did, if it did anything.
+async fn file(
+    opened: &Stores,
+    event: Event,
+    subject: Subject,
+    count: u64,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    if count == 0 {
+        return Ok(());
+    }
+    let detail = Some(FROM.to_owned());
+    let receipt = Receipt {
+        count,
+        detail,
+        ..Receipt::of(event, subject, at)
+    };
+    Ok(opened.receipts.append(vec![receipt]).await?)
+}
+
+impl Recall {
+    async fn run(
+        self,
+        common: &Common,
+        config: &Config,
+        opened: &Stores,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let Whom {
+            id,
+            campaign,
+            recipient,
+        } = &self.whom;
+        let aims = aims(config, id, campaign.as_deref(), recipient.as_deref(), None)?;
+        if !self.yes {
+            let words: Vec<_> = aims.iter().map(|aim| aim.words.as_str()).collect();
+            confirm(&words.join(", "))?;
+        }
+        let mut total = Recalled::default();
+        for aim in aims {
+            let done = opened.hold.recall(&aim.scope, now).await?;
+            file(opened, Event::Recalled, aim.subject, done.recalled, now).await?;
+            total.recalled += done.recalled;
+            total.in_flight += done.in_flight;
+        }
+        if common.json {
+            return out::say_json(&total);
+        }
+        out::say(&format!("recalled {}", shown::messages(total.recalled)))?;
+        match total.in_flight {
+            0 => Ok(()),
+            count => out::say(&format!(
+                "{} in flight: recalled if they come back, gone if they were handed over",
+                shown::messages(count)
+            )),
+        }
+    }
+}
+
+/// Asks a person, if there is one.
+fn confirm(what: &str) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() || !out::watched() {
+        return Err(Failure::usage(
+            "a recall cannot be undone, and nobody is here to ask: add --yes",
+        ));
+    }
+    let mut stderr = std::io::stderr().lock();
+    write!(
+        stderr,
+        "Take back everything that has not left of {what}? [y/N] "
+    )?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::failed("nothing was recalled")),
+    }
+}
+
+impl Kick {
+    async fn run(
+        self,
+        common: &Common,
+        config: &Config,
+        opened: &Stores,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let KickScope {
+            id,
+            campaign,
+            recipient,
+            lane,
+        } = &self.what;
+        let (campaign, recipient) = (campaign.as_deref(), recipient.as_deref());
+        let mut kicked = 0;
+        for aim in aims(config, id, campaign, recipient, lane.as_deref())? {
+            let count = opened.hold.kick(&aim.scope, now).await?;
+            file(opened, Event::Kicked, aim.subject, count, now).await?;
+            kicked += count;
+        }
+        if common.json {
+            return out::say_json(&serde_json::json!({ "kicked": kicked }));
+        }
+        out::say(&format!("kicked {}, due now", shown::messages(kicked)))
+    }
+}
