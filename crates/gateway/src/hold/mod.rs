@@ -5,9 +5,9 @@
 pub(crate) mod codec;
 pub mod memory;
 pub mod open;
-pub mod shelf;
 pub mod sqlite;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,10 +16,39 @@ use nightgate_core::{Class, Message, MessageId, Purpose, RecipientKey};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-pub use crate::lane::Lane;
 
 /// How long an id is remembered after its message is done, unless configured: a producer's retries.
 pub const HORIZON_DEFAULT: SignedDuration = SignedDuration::from_hours(72);
+
+/// The unit of order, rate and pause: one sink with its credentials.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lane(Arc<str>);
+
+impl Lane {
+    /// A lane by its configured name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The configured name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lane({})", self.0)
+    }
+}
 
 /// A message as the hold keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,7 +299,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - when it returns `Ok`, every message that answers `New` survives `kill -9` (`durable`)
-    /// - an id that is held, or was done within the horizon, answers `Duplicate`: nothing changes
+    /// - an id that is held, or ended within the horizon, answers `Duplicate` and changes nothing
     /// - an id twice in one call answers `New`, then `Duplicate`
     /// - the message reads back byte for byte
     async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>>;
@@ -280,9 +309,8 @@ pub trait HoldStore: Send + Sync {
     /// # Behaviour
     /// - order is priority, then due, then arrival (`order`)
     /// - nothing due after `now`, nothing on loan, buried, recalled or done is lent
-    /// - a message put or deferred late, with a due already passed, is still lent: no cursor
-    ///   passes it
-    /// - a loan whose `until` is at or before `now` lapsed: the message is lent again, `lapsed`
+    /// - a message put or deferred late, with a due already passed, is still lent (no cursor)
+    /// - a loan whose `until` is at or before `now` has lapsed: the message is lent again, `lapsed`
     /// - `Pick::Campaign` lends only that purpose and campaign (`pick`)
     async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>>;
 
@@ -293,7 +321,7 @@ pub trait HoldStore: Send + Sync {
     /// - done: the id stays known for the horizon, the body is gone
     /// - defer: held again until the new due; `attempted` adds one attempt
     /// - bury: not lent again until kicked
-    /// - a message recalled while on loan becomes recalled instead of held or buried when it returns
+    /// - a message recalled while on loan becomes recalled, not held or buried, when it returns
     async fn settle(&self, settlements: Vec<Settle>, now: Timestamp) -> Result<Vec<Settled>>;
 
     /// The earliest instant at which `lane` has something to lend: a due message or a lapsing loan.
@@ -307,7 +335,11 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - counts are exact after every call above and below (`exact_depth`)
-    async fn shelves(&self, lane: Option<&Lane>, due_by: Option<Timestamp>) -> Result<Vec<Shelf>>;
+    async fn shelves(
+        &self,
+        lane: Option<&Lane>,
+        due_by: Option<Timestamp>,
+    ) -> Result<Vec<Shelf>>;
 
     /// What is known of each id, in order; `None` where nothing is.
     async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>>;
@@ -331,13 +363,8 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - whole shelves move: loans and buried messages of theirs move along, uncounted
-    async fn redate(
-        &self,
-        lane: &Lane,
-        class: &Class,
-        now: Timestamp,
-        to: Timestamp,
-    ) -> Result<u64>;
+    async fn redate(&self, lane: &Lane, class: &Class, now: Timestamp, to: Timestamp)
+    -> Result<u64>;
 
     /// Sets or lifts a stop: of one lane, or (`None`) of everything. Durable.
     async fn pause(&self, lane: Option<&Lane>, paused: bool, now: Timestamp) -> Result<()>;
