@@ -5,9 +5,9 @@
 pub(crate) mod codec;
 pub mod memory;
 pub mod open;
+pub mod shelf;
 pub mod sqlite;
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,39 +16,10 @@ use nightgate_core::{Class, Message, MessageId, Purpose, RecipientKey};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+pub use crate::lane::Lane;
 
 /// How long an id is remembered after its message is done, unless configured: a producer's retries.
 pub const HORIZON_DEFAULT: SignedDuration = SignedDuration::from_hours(72);
-
-/// The unit of order, rate and pause: one sink with its credentials.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Lane(Arc<str>);
-
-impl Lane {
-    /// A lane by its configured name.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// The configured name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lane({})", self.0)
-    }
-}
 
 /// A message as the hold keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,11 +306,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - counts are exact after every call above and below (`exact_depth`)
-    async fn shelves(
-        &self,
-        lane: Option<&Lane>,
-        due_by: Option<Timestamp>,
-    ) -> Result<Vec<Shelf>>;
+    async fn shelves(&self, lane: Option<&Lane>, due_by: Option<Timestamp>) -> Result<Vec<Shelf>>;
 
     /// What is known of each id, in order; `None` where nothing is.
     async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>>;
@@ -363,8 +330,13 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - whole shelves move: loans and buried messages of theirs move along, uncounted
-    async fn redate(&self, lane: &Lane, class: &Class, now: Timestamp, to: Timestamp)
-    -> Result<u64>;
+    async fn redate(
+        &self,
+        lane: &Lane,
+        class: &Class,
+        now: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64>;
 
     /// Sets or lifts a stop: of one lane, or (`None`) of everything. Durable.
     async fn pause(&self, lane: Option<&Lane>, paused: bool, now: Timestamp) -> Result<()>;
