@@ -307,11 +307,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - counts are exact after every call above and below (`exact_depth`)
-    async fn shelves(
-        &self,
-        lane: Option<&Lane>,
-        due_by: Option<Timestamp>,
-    ) -> Result<Vec<Shelf>>;
+    async fn shelves(&self, lane: Option<&Lane>, due_by: Option<Timestamp>) -> Result<Vec<Shelf>>;
 
     /// What is known of each id, in order; `None` where nothing is.
     async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>>;
@@ -335,8 +331,13 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - whole shelves move: loans and buried messages of theirs move along, uncounted
-    async fn redate(&self, lane: &Lane, class: &Class, now: Timestamp, to: Timestamp)
-    -> Result<u64>;
+    async fn redate(
+        &self,
+        lane: &Lane,
+        class: &Class,
+        now: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64>;
 
     /// Sets or lifts a stop: of one lane, or (`None`) of everything. Durable.
     async fn pause(&self, lane: Option<&Lane>, paused: bool, now: Timestamp) -> Result<()>;

@@ -166,7 +166,9 @@ impl LaneReleaser {
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
             let loan = Loan::of(&leased);
             match decided.decision {
-                Decision::Send(permit) => self.permit(leased, loan, permit, (now, monotonic), batch),
+                Decision::Send(permit) => {
+                    self.permit(leased, loan, permit, (now, monotonic), batch)
+                }
                 Decision::Hold { until, reason } => {
                     hold_again(&loan, &leased.held.class, until, reason, now, batch);
                 }

@@ -34,7 +34,9 @@ struct Steady {
 
 impl fmt::Debug for Steady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Steady").field("leave_by", &self.leave_by).finish_non_exhaustive()
+        f.debug_struct("Steady")
+            .field("leave_by", &self.leave_by)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,6 +171,9 @@ mod tests {
         clock.step_to(now - SignedDuration::from_hours(3));
         assert!(outbound.may_leave_at(clock.now()));
         clock.advance(Duration::from_secs(30));
-        assert!(!outbound.may_leave_at(clock.now()), "30 seconds have passed, whatever it shows");
+        assert!(
+            !outbound.may_leave_at(clock.now()),
+            "30 seconds have passed, whatever it shows"
+        );
     }
 }

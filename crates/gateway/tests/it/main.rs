@@ -12,6 +12,10 @@ mod cli_settings;
 #[cfg(test)]
 mod cli_stores;
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod tidy;

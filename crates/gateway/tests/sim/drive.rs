@@ -112,7 +112,9 @@ pub(crate) fn night(knobs: Knobs, stores: Stores) -> Night {
         if next >= end || driver.ticks > TICKS_MAX {
             break;
         }
-        driver.world.advance_to(next.max(now + SignedDuration::from_micros(100)));
+        driver
+            .world
+            .advance_to(next.max(now + SignedDuration::from_micros(100)));
     }
     driver.finish()
 }
@@ -135,7 +137,17 @@ impl Driver {
             })
             .collect();
         let wrong = SignedDuration::ZERO;
-        Self { script, world, stores, gate, releasers, down, slots, wrong, ticks: 0 }
+        Self {
+            script,
+            world,
+            stores,
+            gate,
+            releasers,
+            down,
+            slots,
+            wrong,
+            ticks: 0,
+        }
     }
 
     /// What people, and bad luck, do.
@@ -186,7 +198,11 @@ impl Driver {
     /// Resting lanes look again within `ms`: real ones never sleep longer than a second.
     fn nudge(&mut self, ms: i64) {
         let now = self.world.now();
-        for slot in self.slots.iter_mut().filter(|slot| matches!(slot.job, Job::Lane { .. })) {
+        for slot in self
+            .slots
+            .iter_mut()
+            .filter(|slot| matches!(slot.job, Job::Lane { .. }))
+        {
             let soon = SignedDuration::from_millis(self.world.chance(|rng| rng.i64(0..ms)));
             slot.next = slot.next.min(now + soon);
         }
@@ -216,20 +232,36 @@ impl Driver {
             let gone = state(&after[*id]) == Some(State::Recalled);
             gone && state(&before[*id]) != Some(State::Recalled)
         };
-        let ids = all.clone().filter(|id| kept(state(&before[*id])) || newly(id)).collect();
-        let in_flight = all.filter(|id| state(&after[*id]) == Some(State::Leased)).collect();
-        world.note(What::Recalled { ids, in_flight, said: said.recalled });
+        let ids = all
+            .clone()
+            .filter(|id| kept(state(&before[*id])) || newly(id))
+            .collect();
+        let in_flight = all
+            .filter(|id| state(&after[*id]) == Some(State::Leased))
+            .collect();
+        world.note(What::Recalled {
+            ids,
+            in_flight,
+            said: said.recalled,
+        });
     }
 
     fn find_all(&self) -> Vec<Option<Found>> {
-        let ids: Vec<MessageId> =
-            self.script.lines.iter().map(|line| line.message.id.clone()).collect();
+        let ids: Vec<MessageId> = self
+            .script
+            .lines
+            .iter()
+            .map(|line| line.message.id.clone())
+            .collect();
         at_once(self.stores.hold.find(&ids)).unwrap()
     }
 
     fn as_seen_by(&self, who: Who) -> FaultyHold {
         let faults = Faults::new(&self.world, who, "hold");
-        FaultyHold { faults, inner: Arc::clone(&self.stores.hold) }
+        FaultyHold {
+            faults,
+            inner: Arc::clone(&self.stores.hold),
+        }
     }
 
     fn crash(&mut self, who: Who) {
@@ -259,9 +291,15 @@ impl Driver {
                 continue;
             }
             self.down[place] = None;
-            self.world.note(What::Started { who: Who::Releaser(releaser) });
-            self.releasers[place] =
-                Some(build_releaser(&self.script, &self.world, &self.stores, releaser));
+            self.world.note(What::Started {
+                who: Who::Releaser(releaser),
+            });
+            self.releasers[place] = Some(build_releaser(
+                &self.script,
+                &self.world,
+                &self.stores,
+                releaser,
+            ));
             for slot in &mut self.slots {
                 if matches!(slot.job, Job::Lane { releaser: it, .. } if it == releaser) {
                     slot.next = now;
@@ -279,7 +317,10 @@ impl Driver {
             if self.slots[place].running.is_none() && self.slots[place].next <= self.world.now() {
                 self.slots[place].running = self.start(place);
             }
-            let polled = self.slots[place].running.as_mut().map(|it| it.as_mut().poll(&mut context));
+            let polled = self.slots[place]
+                .running
+                .as_mut()
+                .map(|it| it.as_mut().poll(&mut context));
             if let Some(Poll::Ready(done)) = polled {
                 moved = true;
                 self.slots[place].running = None;
@@ -313,7 +354,9 @@ impl Driver {
                 let line = |id: &usize| self.script.lines[*id].message.clone();
                 let messages = ids.iter().map(line).collect();
                 let gate = Arc::clone(&self.gate);
-                Some(Box::pin(async move { Done::Answered(gate.accept(messages).await) }))
+                Some(Box::pin(async move {
+                    Done::Answered(gate.accept(messages).await)
+                }))
             }
         }
     }
@@ -325,7 +368,10 @@ impl Driver {
             Done::Answered(Ok(answers)) => {
                 for answer in answers {
                     let id = crate::world::number(answer.id.as_str());
-                    self.world.note(What::Answered { id, status: answer.status });
+                    self.world.note(What::Answered {
+                        id,
+                        status: answer.status,
+                    });
                 }
                 self.slots[place].next = Timestamp::MAX;
                 self.nudge(20);
@@ -335,17 +381,25 @@ impl Driver {
 
     fn no_answer(&mut self, place: usize) {
         let now = self.world.now();
-        let Job::Offer { ids, tries } = &mut self.slots[place].job else { return };
+        let Job::Offer { ids, tries } = &mut self.slots[place].job else {
+            return;
+        };
         self.world.note(What::NoAnswer { ids: ids.clone() });
         *tries += 1;
         let gives_up = *tries > 8 || self.world.chance(|rng| rng.u32(0..10)) == 0;
         let pause = SignedDuration::from_secs(self.world.chance(|rng| rng.i64(1..120)));
-        self.slots[place].next = if gives_up { Timestamp::MAX } else { now + pause };
+        self.slots[place].next = if gives_up {
+            Timestamp::MAX
+        } else {
+            now + pause
+        };
     }
 
     fn ticked(&mut self, place: usize, ticked: &Result<Tick>) {
         let (now, wall) = (self.world.now(), self.world.wall());
-        let Job::Lane { releaser, lane } = self.slots[place].job else { return };
+        let Job::Lane { releaser, lane } = self.slots[place].job else {
+            return;
+        };
         let ms = |world: &World, from, to| {
             SignedDuration::from_millis(world.chance(|rng| rng.i64(from..to)))
         };
@@ -360,12 +414,24 @@ impl Driver {
                 let ahead = tick.wake.unwrap_or(Timestamp::MAX).duration_since(wall);
                 let work = ms(world, 1, 20);
                 // A real one would look every second. Nothing can come of it, so look less often.
-                let most = if frozen { ms(world, 1000, 60_000) } else { ms(world, 60_000, 3_000_000) };
-                now + if stopped { most } else { ahead.clamp(work, most) }
+                let most = if frozen {
+                    ms(world, 1000, 60_000)
+                } else {
+                    ms(world, 60_000, 3_000_000)
+                };
+                now + if stopped {
+                    most
+                } else {
+                    ahead.clamp(work, most)
+                }
             }
             Err(fault) => {
                 let who = Who::Releaser(releaser);
-                world.note(What::TickFailed { who, lane, kind: fault.kind });
+                world.note(What::TickFailed {
+                    who,
+                    lane,
+                    kind: fault.kind,
+                });
                 now + SignedDuration::from_secs(1)
             }
         };
@@ -377,9 +443,15 @@ impl Driver {
             Job::Lane { releaser, .. } => self.releasers[usize::from(releaser)].is_some(),
             Job::Offer { .. } => true,
         };
-        let idle = self.slots.iter().filter(|slot| slot.running.is_none()).filter(up);
+        let idle = self
+            .slots
+            .iter()
+            .filter(|slot| slot.running.is_none())
+            .filter(up);
         let down = self.down.iter().flatten().filter(|_| self.wrong.is_zero());
-        idle.map(|slot| slot.next).chain(down.copied()).chain(self.world.next_timer())
+        idle.map(|slot| slot.next)
+            .chain(down.copied())
+            .chain(self.world.next_timer())
     }
 
     fn finish(self) -> Night {
@@ -388,7 +460,13 @@ impl Driver {
         let sum = |count: fn(&nightgate::hold::Shelf) -> u64| shelves.iter().map(count).sum();
         let counts = [sum(|s| s.held), sum(|s| s.leased), sum(|s| s.buried)];
         let history = self.world.take_history();
-        Night { script: self.script, history, found, counts, ticks: self.ticks }
+        Night {
+            script: self.script,
+            history,
+            found,
+            counts,
+            ticks: self.ticks,
+        }
     }
 }
 
@@ -399,7 +477,13 @@ fn number_of(found: &Found) -> usize {
 fn note_change(world: &World, change: &crate::script::Change) {
     let (key, scope, at, lapses) = (change.key, change.scope, change.at, change.lapses);
     world.note(match change.grant {
-        Some(basis) => What::Granted { key, scope, basis, at, lapses },
+        Some(basis) => What::Granted {
+            key,
+            scope,
+            basis,
+            at,
+            lapses,
+        },
         None => What::Withdrew { key, scope, at },
     });
 }
@@ -412,19 +496,26 @@ fn metrics() -> Arc<Metrics> {
 
 fn rules(mutant: Option<Mutant>) -> Arc<Ruleset> {
     static RULES: OnceLock<Arc<Ruleset>> = OnceLock::new();
-    let source = |name: &str, text: String| PackSource { name: name.to_owned(), text };
+    let source = |name: &str, text: String| PackSource {
+        name: name.to_owned(),
+        text,
+    };
     let law = include_str!("../../../../rules/kr.toml").to_owned();
     let load = |sources: &[PackSource]| Arc::new(Ruleset::load(sources).expect("packs load"));
     match mutant {
-        Some(Mutant::RulesOnTheWrongClock) => {
-            load(&[source("kr.toml", law.replace("Asia/Seoul", "Asia/Calcutta"))])
-        }
+        Some(Mutant::RulesOnTheWrongClock) => load(&[source(
+            "kr.toml",
+            law.replace("Asia/Seoul", "Asia/Calcutta"),
+        )]),
         Some(Mutant::InformationMustWait) => {
             let house = "[pack]\nid = 'house'\ntitle = 'h'\njurisdiction = '*'\nclock = 'recipient'\n\
                 [[rule]]\nid = 'house.q'\npurpose = ['informational']\nexcept_channels = []\n\
                 open.every_day = ['08:00-21:00']\noutside = 'hold'\ncitation = 'x'\n\
                 confidence = 'house'\n";
-            load(&[source("kr.toml", law), source("house.toml", house.to_owned())])
+            load(&[
+                source("kr.toml", law),
+                source("house.toml", house.to_owned()),
+            ])
         }
         _ => Arc::clone(RULES.get_or_init(|| load(&[source("kr.toml", law)]))),
     }
@@ -440,17 +531,27 @@ fn decider(script: &Script, world: &Arc<World>, stores: &Stores, who: Who) -> Ar
     let jurisdiction = Jurisdiction::new("KR").unwrap();
     let zone = TimeZone::get("Asia/Seoul").unwrap();
     let house = House { jurisdiction, zone };
-    Arc::new(Decider::new(rules(world.knobs.mutant), house, Arc::new(book)))
+    Arc::new(Decider::new(
+        rules(world.knobs.mutant),
+        house,
+        Arc::new(book),
+    ))
 }
 
 fn hold(world: &Arc<World>, stores: &Stores, who: Who) -> Arc<FaultyHold> {
     let faults = Faults::new(world, who, "hold");
-    Arc::new(FaultyHold { faults, inner: Arc::clone(&stores.hold) })
+    Arc::new(FaultyHold {
+        faults,
+        inner: Arc::clone(&stores.hold),
+    })
 }
 
 fn log(world: &Arc<World>, stores: &Stores, who: Who) -> Arc<FaultyLog> {
     let faults = Faults::new(world, who, "receipt");
-    Arc::new(FaultyLog { faults, inner: Arc::clone(&stores.log) })
+    Arc::new(FaultyLog {
+        faults,
+        inner: Arc::clone(&stores.log),
+    })
 }
 
 fn gate(script: &Script, world: &Arc<World>, stores: &Stores) -> Gate {
@@ -458,7 +559,9 @@ fn gate(script: &Script, world: &Arc<World>, stores: &Stores) -> Gate {
         let lane = Lane::new(lane);
         channels.iter().flat_map(move |channel| {
             let lane = lane.clone();
-            Purpose::ALL.iter().map(move |purpose| ((*purpose, *channel), lane.clone()))
+            Purpose::ALL
+                .iter()
+                .map(move |purpose| ((*purpose, *channel), lane.clone()))
         })
     });
     Gate::new(GateParts {
@@ -476,8 +579,15 @@ fn build_releaser(script: &Script, world: &Arc<World>, stores: &Stores, number: 
     let who = Who::Releaser(number);
     let lanes = (0..LANES.len())
         .map(|lane| {
-            let sink = FakeSink { world: Arc::clone(world), who, lane };
-            (lane_options(&world.knobs, lane), Arc::new(sink) as Arc<dyn Sink>)
+            let sink = FakeSink {
+                world: Arc::clone(world),
+                who,
+                lane,
+            };
+            (
+                lane_options(&world.knobs, lane),
+                Arc::new(sink) as Arc<dyn Sink>,
+            )
         })
         .collect();
     let parts = ReleaserParts {
@@ -494,9 +604,17 @@ fn build_releaser(script: &Script, world: &Arc<World>, stores: &Stores, number: 
 }
 
 fn lane_options(knobs: &Knobs, lane: usize) -> LaneOptions {
-    let factor = if knobs.mutant == Some(Mutant::PaceDoubled) { 2 } else { 1 };
+    let factor = if knobs.mutant == Some(Mutant::PaceDoubled) {
+        2
+    } else {
+        1
+    };
     let claimed = knobs.mutant == Some(Mutant::RetryClaimedBury);
-    let advertising = if claimed { OnUnknown::Retry } else { knobs.unknown_advertising };
+    let advertising = if claimed {
+        OnUnknown::Retry
+    } else {
+        knobs.unknown_advertising
+    };
     LaneOptions {
         lane: Lane::new(LANES[lane].0),
         pace: Pace {
@@ -510,7 +628,10 @@ fn lane_options(knobs: &Knobs, lane: usize) -> LaneOptions {
         tick_max: knobs.tick_max,
         lease_ttl: SignedDuration::from_secs(knobs.lease_secs),
         attempts_max: 5,
-        backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) },
+        backoff: Backoff {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+        },
         unknown_advertising: advertising,
         unknown_informational: knobs.unknown_informational,
         nothing_moved_after: Duration::from_secs(600),

@@ -49,7 +49,11 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn new(world: &Arc<World>, who: Who, part: &'static str) -> Self {
-        Self { world: Arc::clone(world), who, part }
+        Self {
+            world: Arc::clone(world),
+            who,
+            part,
+        }
     }
 
     fn draw(&self) -> Fault {
@@ -58,7 +62,13 @@ impl Faults {
             return Fault::None;
         }
         let stormy = world.knobs.weather == Weather::Stormy;
-        match world.chance(|rng| if stormy { rng.u32(4..8) } else { rng.u32(0..10) }) {
+        match world.chance(|rng| {
+            if stormy {
+                rng.u32(4..8)
+            } else {
+                rng.u32(0..10)
+            }
+        }) {
             0..2 => Fault::ErrBefore,
             2..4 => Fault::ErrAfter,
             4..6 => Fault::StallBefore(long(world)),
@@ -76,7 +86,11 @@ impl Faults {
     ) -> Result<T> {
         let fault = self.draw();
         if fault != Fault::None {
-            self.world.note(What::Fault { who: self.who, op, fault: fault.name() });
+            self.world.note(What::Fault {
+                who: self.who,
+                op,
+                fault: fault.name(),
+            });
         }
         let failed = || Error::new(Kind::Unavailable, self.part, op);
         match fault {
@@ -108,15 +122,23 @@ impl Faults {
 /// How long a stall lasts: a breath, a loan, half an hour, hours, or just across a bound of law.
 pub(crate) fn long(world: &World) -> SignedDuration {
     let now = world.now();
-    let most = if world.knobs.weather == Weather::Stormy { 20 } else { 10 };
-    world.chance(|rng| match rng.u32(0..most) {
-        0..3 => SignedDuration::from_millis(rng.i64(50..20_000)),
-        3..6 => SignedDuration::from_millis(rng.i64(10_000..300_000)),
-        6 => SignedDuration::from_secs(rng.i64(300..2400)),
-        7 => SignedDuration::from_secs(rng.i64(2400..6 * 3600)),
-        _ => across(now) + SignedDuration::from_millis(rng.i64(-60_000..240_000)),
-    })
-    .clamp(SignedDuration::from_millis(1), SignedDuration::from_hours(8))
+    let most = if world.knobs.weather == Weather::Stormy {
+        20
+    } else {
+        10
+    };
+    world
+        .chance(|rng| match rng.u32(0..most) {
+            0..3 => SignedDuration::from_millis(rng.i64(50..20_000)),
+            3..6 => SignedDuration::from_millis(rng.i64(10_000..300_000)),
+            6 => SignedDuration::from_secs(rng.i64(300..2400)),
+            7 => SignedDuration::from_secs(rng.i64(2400..6 * 3600)),
+            _ => across(now) + SignedDuration::from_millis(rng.i64(-60_000..240_000)),
+        })
+        .clamp(
+            SignedDuration::from_millis(1),
+            SignedDuration::from_hours(8),
+        )
 }
 
 /// Until the next of 08:00, 20:50 and 21:00 in Seoul.
@@ -144,7 +166,10 @@ impl ConsentBook for FaultyBook {
             let mut answers = at_once(self.inner.look_up(keys))?;
             for key in keys {
                 let key = self.keys.number(key);
-                world.note(What::LookedUp { key, by: self.faults.who });
+                world.note(What::LookedUp {
+                    key,
+                    by: self.faults.who,
+                });
             }
             if world.is(Mutant::BookIsStale) {
                 let mut stale = self.stale.lock().unwrap();
@@ -216,7 +241,9 @@ impl ReceiptLog for FaultyLog {
         if self.faults.world.is(Mutant::LogForgets) {
             return Ok(Vec::new());
         }
-        self.faults.around("query receipts", || at_once(self.inner.query(ask))).await
+        self.faults
+            .around("query receipts", || at_once(self.inner.query(ask)))
+            .await
     }
 
     async fn unfinished(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
@@ -224,10 +251,14 @@ impl ReceiptLog for FaultyLog {
             return Ok(vec![false; ids.len()]);
         }
         let call = || at_once(self.inner.unfinished(ids));
-        self.faults.around("look for unfinished hand-overs", call).await
+        self.faults
+            .around("look for unfinished hand-overs", call)
+            .await
     }
 
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
-        self.faults.around("look for receipts", || at_once(self.inner.known(ids))).await
+        self.faults
+            .around("look for receipts", || at_once(self.inner.known(ids)))
+            .await
     }
 }

@@ -37,27 +37,96 @@ impl From<&Verdict> for Ending {
 /// One thing that happened. Messages and recipients are named by their number in the script.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
-    Answered { id: usize, status: Status },
-    NoAnswer { ids: Vec<usize> },
-    Granted { key: usize, scope: Scope, basis: Basis, at: Timestamp, lapses: Option<Timestamp> },
-    Withdrew { key: usize, scope: Scope, at: Timestamp },
-    LookedUp { key: usize, by: Who },
-    Leased { id: usize, by: Who, lapsed: bool },
-    Filed { id: usize, event: Event, by: Who },
-    NotFiled { id: usize, event: Event, by: Who },
-    Entered { id: usize, by: Who },
-    Received { id: usize, by: Who, lane: usize },
-    Said { id: usize, by: Who, outcome: &'static str },
-    Settled { id: usize, by: Who, ending: Ending, answer: Settled },
-    Recalled { ids: Vec<usize>, in_flight: Vec<usize>, said: u64 },
-    Kicked { ids: Vec<usize> },
-    Paused { lane: Option<usize>, paused: bool },
-    Stepped { by: SignedDuration },
+    Answered {
+        id: usize,
+        status: Status,
+    },
+    NoAnswer {
+        ids: Vec<usize>,
+    },
+    Granted {
+        key: usize,
+        scope: Scope,
+        basis: Basis,
+        at: Timestamp,
+        lapses: Option<Timestamp>,
+    },
+    Withdrew {
+        key: usize,
+        scope: Scope,
+        at: Timestamp,
+    },
+    LookedUp {
+        key: usize,
+        by: Who,
+    },
+    Leased {
+        id: usize,
+        by: Who,
+        lapsed: bool,
+    },
+    Filed {
+        id: usize,
+        event: Event,
+        by: Who,
+    },
+    NotFiled {
+        id: usize,
+        event: Event,
+        by: Who,
+    },
+    Entered {
+        id: usize,
+        by: Who,
+    },
+    Received {
+        id: usize,
+        by: Who,
+        lane: usize,
+    },
+    Said {
+        id: usize,
+        by: Who,
+        outcome: &'static str,
+    },
+    Settled {
+        id: usize,
+        by: Who,
+        ending: Ending,
+        answer: Settled,
+    },
+    Recalled {
+        ids: Vec<usize>,
+        in_flight: Vec<usize>,
+        said: u64,
+    },
+    Kicked {
+        ids: Vec<usize>,
+    },
+    Paused {
+        lane: Option<usize>,
+        paused: bool,
+    },
+    Stepped {
+        by: SignedDuration,
+    },
     Corrected,
-    Crashed { who: Who },
-    Started { who: Who },
-    Fault { who: Who, op: &'static str, fault: &'static str },
-    TickFailed { who: Who, lane: usize, kind: Kind },
+    Crashed {
+        who: Who,
+    },
+    Started {
+        who: Who,
+    },
+    Fault {
+        who: Who,
+        op: &'static str,
+        fault: &'static str,
+    },
+    TickFailed {
+        who: Who,
+        lane: usize,
+        kind: Kind,
+    },
     Calm,
 }
 
@@ -150,5 +219,8 @@ fn line(text: &mut String, place: usize, entry: &Entry) {
     let (second, milli) = (seoul_second(entry.at), entry.at.subsec_millisecond());
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let what = &entry.what;
-    let _ = writeln!(text, "  {place:>5} {hour:02}:{minute:02}:{second:02}.{milli:03} KST  {what:?}");
+    let _ = writeln!(
+        text,
+        "  {place:>5} {hour:02}:{minute:02}:{second:02}.{milli:03} KST  {what:?}"
+    );
 }

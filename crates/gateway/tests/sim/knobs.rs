@@ -17,7 +17,14 @@ pub(crate) const LANES: [(&str, &[Channel]); 3] = [
             Channel::Fax,
         ],
     ),
-    ("kakao", &[Channel::Alimtalk, Channel::Friendtalk, Channel::Brandmessage]),
+    (
+        "kakao",
+        &[
+            Channel::Alimtalk,
+            Channel::Friendtalk,
+            Channel::Brandmessage,
+        ],
+    ),
     ("mail", &[Channel::Email]),
 ];
 
@@ -26,7 +33,10 @@ pub(crate) const RELEASERS: u8 = 2;
 
 /// The lane that carries `channel`.
 pub(crate) fn lane_of(channel: Channel) -> usize {
-    LANES.iter().position(|(_, channels)| channels.contains(&channel)).expect("all are carried")
+    LANES
+        .iter()
+        .position(|(_, channels)| channels.contains(&channel))
+        .expect("all are carried")
 }
 
 /// A part that is wrong on purpose, to see that the oracle notices.
@@ -114,7 +124,13 @@ impl Knobs {
             _ if rng.u32(0..3) > 0 => 0,
             _ => rng.usize(1..3),
         };
-        let policy = |retry: bool| if retry { OnUnknown::Retry } else { OnUnknown::Bury };
+        let policy = |retry: bool| {
+            if retry {
+                OnUnknown::Retry
+            } else {
+                OnUnknown::Bury
+            }
+        };
         Self {
             seed,
             mutant: None,

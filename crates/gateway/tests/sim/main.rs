@@ -34,7 +34,9 @@ fn in_memory() -> Stores {
 }
 
 fn told(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a whole number"))
 }
 
 /// Runs nights and fails with the first violation of each promise, and how many nights broke it.
@@ -46,7 +48,11 @@ fn expect_quiet(seeds: impl Iterator<Item = u64>, stores: impl Fn() -> Stores) -
         if told("NIGHTGATE_SIM_ALL").is_some() {
             println!("{}", history::whole(&night.history));
         }
-        run = [run[0] + 1, run[1] + night.ticks, run[2] + night.history.len()];
+        run = [
+            run[0] + 1,
+            run[1] + night.ticks,
+            run[2] + night.history.len(),
+        ];
         for violation in oracle::judge(&night) {
             let first = || (0, oracle::report(&night, &violation));
             let kind = format!("{}: {}", violation.rule, violation.text);
@@ -58,7 +64,10 @@ fn expect_quiet(seeds: impl Iterator<Item = u64>, stores: impl Fn() -> Stores) -
     for (count, report) in broken.values() {
         println!("{report}{count} times\n");
     }
-    let kinds: Vec<_> = broken.iter().map(|(kind, (count, _))| (kind, count)).collect();
+    let kinds: Vec<_> = broken
+        .iter()
+        .map(|(kind, (count, _))| (kind, count))
+        .collect();
     assert!(kinds.is_empty(), "broken promises: {kinds:#?}");
     run
 }
@@ -76,7 +85,10 @@ fn no_night_breaks_a_promise() {
 #[test]
 fn one_seed_is_one_night() {
     for seed in 0..20 {
-        let (one, two) = (night(Knobs::of(seed), in_memory()), night(Knobs::of(seed), in_memory()));
+        let (one, two) = (
+            night(Knobs::of(seed), in_memory()),
+            night(Knobs::of(seed), in_memory()),
+        );
         assert_eq!(one.history, two.history, "seed {seed}");
     }
 }

@@ -26,7 +26,10 @@ fn is_caught(mutant: Mutant, rule: &str) {
     for knobs in seeds.filter(|knobs| shows(mutant, knobs)) {
         let seed = knobs.seed;
         let found = oracle::judge(&night(knobs, in_memory()));
-        if found.iter().any(|violation| violation.rule.starts_with(rule)) {
+        if found
+            .iter()
+            .any(|violation| violation.rule.starts_with(rule))
+        {
             println!("{mutant:?} breaks `{rule}` in the night of seed {seed}");
             return;
         }

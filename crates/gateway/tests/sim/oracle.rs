@@ -56,14 +56,26 @@ struct Court<'a> {
 
 /// Every broken promise of a night.
 pub(crate) fn judge(night: &Night) -> Vec<Violation> {
-    let tracks = night.script.lines.iter().map(|_| Track::default()).collect();
+    let tracks = night
+        .script
+        .lines
+        .iter()
+        .map(|_| Track::default())
+        .collect();
     let book = Book::of(&night.history);
-    let mut court = Court { night, book, tracks, found: Vec::new() };
+    let mut court = Court {
+        night,
+        book,
+        tracks,
+        found: Vec::new(),
+    };
     for place in 0..night.history.len() {
         court.hear(place);
     }
     court.promptness();
-    let Court { tracks, mut found, .. } = court;
+    let Court {
+        tracks, mut found, ..
+    } = court;
     pace::check(night, &mut found);
     finale::check(night, &tracks, &mut found);
     found
@@ -98,7 +110,11 @@ pub(crate) fn report(night: &Night, violation: &Violation) -> String {
 
 impl Court<'_> {
     fn blame(&mut self, rule: &'static str, id: usize, text: impl Into<String>) {
-        self.found.push(Violation { rule, id: Some(id), text: text.into() });
+        self.found.push(Violation {
+            rule,
+            id: Some(id),
+            text: text.into(),
+        });
     }
 
     fn message(&self, id: usize) -> &Message {
@@ -142,17 +158,30 @@ impl Court<'_> {
                 self.tracks[*id].said.insert(outcome);
             }
             What::Received { id, by, .. } => self.received(*id, *by, at, place),
-            What::Settled { id, ending, answer: Settled::Yes, .. } => {
+            What::Settled {
+                id,
+                ending,
+                answer: Settled::Yes,
+                ..
+            } => {
                 let track = &mut self.tracks[*id];
                 track.obeyed = Some(*ending);
                 if *ending == Ending::Done(nightgate::hold::End::Delivered) {
                     track.known_delivered.get_or_insert(place);
                 }
             }
-            What::Recalled { ids, in_flight, said } => {
+            What::Recalled {
+                ids,
+                in_flight,
+                said,
+            } => {
                 if ids.len() as u64 != *said {
                     let text = format!("recalled {} messages and said {said}", ids.len());
-                    self.found.push(Violation { rule: "6 recall", id: None, text });
+                    self.found.push(Violation {
+                        rule: "6 recall",
+                        id: None,
+                        text,
+                    });
                 }
                 for id in ids.iter().chain(in_flight) {
                     self.tracks[*id].recalls.push(place);
@@ -203,7 +232,11 @@ impl Court<'_> {
         let (channel, purpose) = (self.message(id).channel, self.message(id).purpose);
         let kakao = matches!(channel, Channel::Friendtalk | Channel::Brandmessage);
         if kakao && !(28_800..75_000).contains(&second) {
-            self.blame("1 quiet hours", id, "received while Kakao's hours were closed");
+            self.blame(
+                "1 quiet hours",
+                id,
+                "received while Kakao's hours were closed",
+            );
         }
         if purpose == Purpose::Informational {
             return;
@@ -217,7 +250,11 @@ impl Court<'_> {
             self.blame("1 consent", id, "an advertisement received without consent");
         }
         if quiet && !night {
-            self.blame("1 quiet hours", id, "an advertisement received in the night");
+            self.blame(
+                "1 quiet hours",
+                id,
+                "an advertisement received in the night",
+            );
         }
     }
 
@@ -232,7 +269,9 @@ impl Court<'_> {
 
     fn twice(&mut self, id: usize, by: Who, place: usize) {
         let (knobs, track) = (&self.night.script.knobs, &self.tracks[id]);
-        let Some(last) = track.received.last() else { return };
+        let Some(last) = track.received.last() else {
+            return;
+        };
         if track.kicks.iter().any(|kick| kick > last) {
             return;
         }
@@ -242,9 +281,17 @@ impl Court<'_> {
         };
         let leased = track.leased.get(&by).copied().unwrap_or(place);
         if policy == OnUnknown::Bury {
-            self.blame("3 once", id, "received twice, where unknown outcomes are buried");
+            self.blame(
+                "3 once",
+                id,
+                "received twice, where unknown outcomes are buried",
+            );
         } else if track.known_delivered.is_some_and(|known| known < leased) {
-            self.blame("3 once", id, "lent and received again after it was known delivered");
+            self.blame(
+                "3 once",
+                id,
+                "lent and received again after it was known delivered",
+            );
         }
     }
 
@@ -275,7 +322,9 @@ impl Court<'_> {
         for (id, track) in self.tracks.iter().enumerate() {
             let message = self.message(id);
             let free = !matches!(message.channel, Channel::Friendtalk | Channel::Brandmessage);
-            let Some((_, stored)) = track.acknowledged else { continue };
+            let Some((_, stored)) = track.acknowledged else {
+                continue;
+            };
             let ready = message.send_at.map_or(stored, |from| from.max(stored));
             let lives = message.expires_at.is_none_or(|end| end > ready + bound);
             if message.purpose == Purpose::Advertising
@@ -283,7 +332,10 @@ impl Court<'_> {
             {
                 continue;
             }
-            let left = track.received.first().map(|place| self.night.history[*place].at);
+            let left = track
+                .received
+                .first()
+                .map(|place| self.night.history[*place].at);
             if left.is_none_or(|at| at > ready + bound) {
                 late.push((id, format!("information ready at {ready} left at {left:?}")));
             }

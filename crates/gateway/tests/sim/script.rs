@@ -137,7 +137,15 @@ impl Script {
         if rng.bool() {
             return self.midnight + SignedDuration::from_secs(rng.i64(OPENS * 3600..CALM * 3600));
         }
-        let minutes = [20 * 60 + 50, 21 * 60, 21 * 60, 24 * 60, 26 * 60, 32 * 60, 32 * 60];
+        let minutes = [
+            20 * 60 + 50,
+            21 * 60,
+            21 * 60,
+            24 * 60,
+            26 * 60,
+            32 * 60,
+            32 * 60,
+        ];
         let close = if rng.bool() { 40_000 } else { 400_000 };
         let close = SignedDuration::from_millis(rng.i64(-close..close));
         let minute = minutes[rng.usize(0..minutes.len())];
@@ -163,22 +171,44 @@ impl Script {
                 6 => (None, at, None),
                 _ => (Some(Basis::Explicit), at, None),
             };
-            self.before.push(Change { key, scope: Scope::General, grant, at, lapses });
+            self.before.push(Change {
+                key,
+                scope: Scope::General,
+                grant,
+                at,
+                lapses,
+            });
             if self.rng.u32(0..10) < 4 {
                 let explicit = grant.map(|_| Basis::Explicit);
                 let (at, lapses) = match grant {
                     Some(Basis::TransactionException { .. }) => (at, None),
                     _ => (at, lapses),
                 };
-                self.before.push(Change { key, scope: Scope::Night, grant: explicit, at, lapses });
+                self.before.push(Change {
+                    key,
+                    scope: Scope::Night,
+                    grant: explicit,
+                    at,
+                    lapses,
+                });
             }
         }
         for _ in 0..self.rng.usize(0..25) {
             let key = self.rng.usize(0..PEOPLE * 3);
-            let scope = if self.rng.bool() { Scope::General } else { Scope::Night };
+            let scope = if self.rng.bool() {
+                Scope::General
+            } else {
+                Scope::Night
+            };
             let grant = (self.rng.u32(0..5) < 2).then_some(Basis::Explicit);
             let at = self.moment();
-            let change = Change { key, scope, grant, at, lapses: None };
+            let change = Change {
+                key,
+                scope,
+                grant,
+                at,
+                lapses: None,
+            };
             self.todo.push((at, Do::Change(change)));
         }
     }
@@ -197,11 +227,13 @@ impl Script {
                 let line = self.draw_message(at, campaign.as_deref());
                 self.lines.push(line);
             }
-            self.todo.push((at, Do::Offer((first..first + many).collect())));
+            self.todo
+                .push((at, Do::Offer((first..first + many).collect())));
             if self.rng.u32(0..4) == 0 {
                 // The producer lost the answer, or its job ran twice.
                 let again = at + SignedDuration::from_secs(self.rng.i64(0..7200));
-                self.todo.push((again, Do::Offer((first..first + many).collect())));
+                self.todo
+                    .push((again, Do::Offer((first..first + many).collect())));
             }
         }
     }
@@ -228,7 +260,11 @@ impl Script {
         let open = midnight + SignedDuration::from_hours(32);
         let expires_at = (rng.u32(0..5) == 0).then(|| {
             let close = open + SignedDuration::from_secs(rng.i64(-60..120));
-            let end = if rng.bool() { close } else { at + secs(rng, 14 * 3600) };
+            let end = if rng.bool() {
+                close
+            } else {
+                at + secs(rng, 14 * 3600)
+            };
             end.max(send_at.unwrap_or(at) + SignedDuration::from_secs(30))
         });
         let message = Message {
@@ -280,7 +316,8 @@ impl Script {
             let at = self.moment();
             let until = at + SignedDuration::from_secs(self.rng.i64(10..4 * 3600));
             self.todo.push((at, Do::Pause(lane, true)));
-            self.todo.push((until.min(self.hour(CALM)), Do::Pause(lane, false)));
+            self.todo
+                .push((until.min(self.hour(CALM)), Do::Pause(lane, false)));
         }
         if let Some(lane) = self.knobs.left_paused {
             let at = self.hour(CALM) + SignedDuration::from_secs(1);
@@ -321,7 +358,8 @@ impl Script {
                     let line = self.draw_message(early, None);
                     self.lines.push(line);
                 }
-                self.todo.push((early, Do::Offer((first..self.lines.len()).collect())));
+                self.todo
+                    .push((early, Do::Offer((first..self.lines.len()).collect())));
             }
         }
     }

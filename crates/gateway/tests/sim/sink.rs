@@ -60,10 +60,12 @@ impl FakeSink {
         let usual = SignedDuration::from_millis(world.chance(|rng| rng.i64(1..40)));
         if world.is_calm() || world.chance(|rng| rng.u32(0..2000)) >= world.knobs.sink_faults {
             world.stall(usual).await;
-        } else if world.knobs.weather != Weather::Stormy
-            && world.chance(|rng| rng.u32(0..8)) == 0
-        {
-            world.note(What::Fault { who: self.who, op: "deliver", fault: "dies" });
+        } else if world.knobs.weather != Weather::Stormy && world.chance(|rng| rng.u32(0..8)) == 0 {
+            world.note(What::Fault {
+                who: self.who,
+                op: "deliver",
+                fault: "dies",
+            });
             world.crash(self.who).await;
         } else {
             world.stall(long(world)).await;
@@ -71,7 +73,11 @@ impl FakeSink {
     }
 
     fn take(&self, id: usize) {
-        self.world.note(What::Received { id, by: self.who, lane: self.lane });
+        self.world.note(What::Received {
+            id,
+            by: self.who,
+            lane: self.lane,
+        });
     }
 
     fn answer(&self, id: usize, mood: Mood) -> Outcome {
@@ -83,7 +89,11 @@ impl FakeSink {
             }
             Mood::Busy(secs) => {
                 let after = secs.map(SignedDuration::from_secs);
-                Outcome::Retry { after, whole_lane: true, why: why() }
+                Outcome::Retry {
+                    after,
+                    whole_lane: true,
+                    why: why(),
+                }
             }
             Mood::LostAnswer => {
                 self.take(id);
@@ -95,7 +105,11 @@ impl FakeSink {
                 0..3 => self.answer(id, Mood::Good),
                 3 => self.answer(id, Mood::LostAnswer),
                 4 => self.answer(id, Mood::Rejects),
-                _ => Outcome::Retry { after: None, whole_lane: false, why: why() },
+                _ => Outcome::Retry {
+                    after: None,
+                    whole_lane: false,
+                    why: why(),
+                },
             },
         }
     }
@@ -133,7 +147,11 @@ impl Sink for FakeSink {
         self.dawdle().await;
         for (outbound, outcome) in batch.iter().zip(&outcomes) {
             let id = number(outbound.message().id.as_str());
-            self.world.note(What::Said { id, by: self.who, outcome: outcome.name() });
+            self.world.note(What::Said {
+                id,
+                by: self.who,
+                outcome: outcome.name(),
+            });
         }
         if mood == Mood::Miscounts {
             outcomes.pop();

@@ -90,7 +90,10 @@ impl FaultyHold {
                 }
             }
             Verdict::Bury { .. } if world.is(Mutant::HoldKeepsBuriedMoving) => {
-                *verdict = Verdict::Defer { due: now, attempted: false };
+                *verdict = Verdict::Defer {
+                    due: now,
+                    attempted: false,
+                };
             }
             _ => {}
         }
@@ -108,27 +111,41 @@ impl HoldStore for FaultyHold {
     }
 
     async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>> {
-        self.faults.around("put messages", || self.put_now(messages, now)).await
+        self.faults
+            .around("put messages", || self.put_now(messages, now))
+            .await
     }
 
     async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>> {
-        self.faults.around("lease messages", || self.lease_now(ask)).await
+        self.faults
+            .around("lease messages", || self.lease_now(ask))
+            .await
     }
 
     async fn settle(&self, settle: Vec<Settle>, now: Timestamp) -> Result<Vec<Settled>> {
-        self.faults.around("settle loans", || self.settle_now(settle, now)).await
+        self.faults
+            .around("settle loans", || self.settle_now(settle, now))
+            .await
     }
 
     async fn next_due(&self, lane: &Lane, now: Timestamp) -> Result<Option<Timestamp>> {
-        self.faults.around("ask for the next due", || at_once(self.inner.next_due(lane, now))).await
+        self.faults
+            .around("ask for the next due", || {
+                at_once(self.inner.next_due(lane, now))
+            })
+            .await
     }
 
     async fn shelves(&self, lane: Option<&Lane>, by: Option<Timestamp>) -> Result<Vec<Shelf>> {
-        self.faults.around("count shelves", || at_once(self.inner.shelves(lane, by))).await
+        self.faults
+            .around("count shelves", || at_once(self.inner.shelves(lane, by)))
+            .await
     }
 
     async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>> {
-        self.faults.around("find messages", || at_once(self.inner.find(ids))).await
+        self.faults
+            .around("find messages", || at_once(self.inner.find(ids)))
+            .await
     }
 
     async fn list(&self, state: State, lane: Option<&Lane>, max: usize) -> Result<Vec<Found>> {
@@ -137,7 +154,10 @@ impl HoldStore for FaultyHold {
 
     async fn recall(&self, scope: &Scope, now: Timestamp) -> Result<Recalled> {
         if self.world().is(Mutant::HoldRecallsNothing) {
-            return Ok(Recalled { recalled: 1, in_flight: 0 });
+            return Ok(Recalled {
+                recalled: 1,
+                in_flight: 0,
+            });
         }
         at_once(self.inner.recall(scope, now))
     }
@@ -164,7 +184,9 @@ impl HoldStore for FaultyHold {
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>> {
-        self.faults.around("read pauses", || at_once(self.inner.pauses())).await
+        self.faults
+            .around("read pauses", || at_once(self.inner.pauses()))
+            .await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<u64> {

@@ -44,7 +44,11 @@ impl World {
             calm: false,
             loans: HashMap::new(),
         };
-        Self { knobs, clock: ManualClock::new(start), inner: Mutex::new(inner) }
+        Self {
+            knobs,
+            clock: ManualClock::new(start),
+            inner: Mutex::new(inner),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -175,7 +179,11 @@ impl Clock for SimClock {
 
 /// Message number of an id: `m-17`, or `m-17~2` where a mutant put it twice.
 pub(crate) fn number(id: &str) -> usize {
-    let digits = id.trim_start_matches("m-").split('~').next().unwrap_or_default();
+    let digits = id
+        .trim_start_matches("m-")
+        .split('~')
+        .next()
+        .unwrap_or_default();
     digits.parse().expect("ids are m-<number>")
 }
 

@@ -31,17 +31,34 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn of(history: &[Entry]) -> Self {
         let start = history.first().map_or(Timestamp::MAX, |entry| entry.at);
-        let mut book = Self { pages: HashMap::new(), start };
+        let mut book = Self {
+            pages: HashMap::new(),
+            start,
+        };
         for (place, entry) in history.iter().enumerate() {
             match entry.what {
-                What::Granted { key, scope, basis, at, lapses } => {
+                What::Granted {
+                    key,
+                    scope,
+                    basis,
+                    at,
+                    lapses,
+                } => {
                     if scope == Scope::General || basis == Basis::Explicit {
                         let grant = Grant { place, at, lapses };
-                        book.pages.entry((key, scope)).or_default().grants.push(grant);
+                        book.pages
+                            .entry((key, scope))
+                            .or_default()
+                            .grants
+                            .push(grant);
                     }
                 }
                 What::Withdrew { key, scope, at } => {
-                    book.pages.entry((key, Scope::Night)).or_default().withdrawals.push((place, at));
+                    book.pages
+                        .entry((key, Scope::Night))
+                        .or_default()
+                        .withdrawals
+                        .push((place, at));
                     if scope == Scope::General {
                         let page = book.pages.entry((key, scope)).or_default();
                         page.withdrawals.push((place, at));
@@ -63,9 +80,16 @@ impl Book {
         place: usize,
         heard: usize,
     ) -> bool {
-        let Some(page) = self.pages.get(&(key, scope)) else { return false };
-        let known = page.grants.iter().filter(|grant| grant.place <= place && grant.at <= at);
-        let Some(grant) = known.max_by_key(|grant| grant.at) else { return false };
+        let Some(page) = self.pages.get(&(key, scope)) else {
+            return false;
+        };
+        let known = page
+            .grants
+            .iter()
+            .filter(|grant| grant.place <= place && grant.at <= at);
+        let Some(grant) = known.max_by_key(|grant| grant.at) else {
+            return false;
+        };
         let taken_back = |(place, when): &(usize, Timestamp)| *place <= heard && *when >= grant.at;
         grant.lapses.is_none_or(|end| at < end) && !page.withdrawals.iter().any(taken_back)
     }
@@ -74,8 +98,14 @@ impl Book {
     pub(super) fn never_in_doubt(&self, key: usize, at: Timestamp, place: usize) -> bool {
         self.pages.get(&(key, Scope::General)).is_some_and(|page| {
             page.withdrawals.iter().all(|(heard, _)| *heard > place)
-                && page.grants.first().is_some_and(|grant| grant.at < self.start)
-                && page.grants.iter().all(|grant| grant.lapses.is_none_or(|end| at < end))
+                && page
+                    .grants
+                    .first()
+                    .is_some_and(|grant| grant.at < self.start)
+                && page
+                    .grants
+                    .iter()
+                    .all(|grant| grant.lapses.is_none_or(|end| at < end))
         })
     }
 }

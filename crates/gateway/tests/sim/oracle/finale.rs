@@ -22,10 +22,19 @@ pub(super) fn check(night: &Night, tracks: &[Track], found: &mut Vec<Violation>)
             Some(State::Buried) => counted[2] += 1,
             _ => {}
         }
-        let mut say = |rule, text: String| found.push(Violation { rule, id: Some(id), text });
+        let mut say = |rule, text: String| {
+            found.push(Violation {
+                rule,
+                id: Some(id),
+                text,
+            })
+        };
         match state {
             None if track.acknowledged.is_some() => {
-                say("2 one end", "acknowledged, and the hold does not know it".to_owned());
+                say(
+                    "2 one end",
+                    "acknowledged, and the hold does not know it".to_owned(),
+                );
             }
             None => continue,
             Some(state) => {
@@ -37,16 +46,31 @@ pub(super) fn check(night: &Night, tracks: &[Track], found: &mut Vec<Violation>)
                 }
             }
         }
-        let decided = [Event::Accepted, Event::Held, Event::Refused, Event::Attempted];
+        let decided = [
+            Event::Accepted,
+            Event::Held,
+            Event::Refused,
+            Event::Attempted,
+        ];
         let expired = track.filed.contains(&Event::Expired);
         let decided = decided.iter().any(|event| track.filed.contains(event)) || expired;
         if track.acknowledged.is_some() && !decided {
-            say("5 receipts", "acknowledged without a decision on file".to_owned());
+            say(
+                "5 receipts",
+                "acknowledged without a decision on file".to_owned(),
+            );
         }
     }
     if counted != night.counts {
-        let text = format!("[held, leased, buried] {:?} by shelf, {counted:?} by id", night.counts);
-        found.push(Violation { rule: "2 counts", id: None, text });
+        let text = format!(
+            "[held, leased, buried] {:?} by shelf, {counted:?} by id",
+            night.counts
+        );
+        found.push(Violation {
+            rule: "2 counts",
+            id: None,
+            text,
+        });
     }
 }
 

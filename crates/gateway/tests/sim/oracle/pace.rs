@@ -43,7 +43,11 @@ fn check_lane(night: &Night, who: Who, of: usize, found: &mut Vec<Violation>) {
             if (last - first + 1) as u128 > paced + burst + blur {
                 let many = last - first + 1;
                 let text = format!("{many} messages in {millis} ms by {who:?} on lane {of}");
-                found.push(Violation { rule: "4 pace", id: Some(id), text });
+                found.push(Violation {
+                    rule: "4 pace",
+                    id: Some(id),
+                    text,
+                });
                 return;
             }
         }
