@@ -45,7 +45,7 @@ impl Demo {
         }
         let provider = provider::Provider::start().await?;
         let config = config(&dir, provider.address())?;
-        let story = Story::new(common.language(&config), common.json);
+        let story = Story::new(common.language(), common.json);
         let adds_up = Night::begin(config, provider, story).await?.live().await?;
         Ok(if adds_up { EXIT_OK } else { EXIT_FAILED })
     }

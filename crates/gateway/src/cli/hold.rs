@@ -374,7 +374,7 @@ impl Show {
         }
         out::say("")?;
         let last = filed.iter().rev();
-        let sentence = |filed: &Filed| shown::sentence(&filed.receipt, common.language(config));
+        let sentence = |filed: &Filed| shown::sentence(&filed.receipt, common.language_of(config));
         let sentence = last.clone().find_map(sentence);
         receipts::say(&filed, zone, self.reveal)?;
         sentence.map_or(Ok(()), |sentence| out::say(&format!("\n{sentence}")))

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nightgate_core::Language;
 
 use crate::config::{Config, Loaded, Sources};
 
@@ -78,9 +79,18 @@ pub struct Common {
     /// Answer in JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
-    /// Language of the sentences that explain a decision [default: alerts.language]
-    #[arg(long, global = true, value_name = "LANGUAGE")]
-    pub language: Option<shown::Tongue>,
+    /// Language of sentences for people [default: that of the house]
+    #[arg(long, global = true, value_name = "ko|en", env = "NIGHTGATE_LANGUAGE")]
+    language: Option<Tongue>,
+}
+
+/// A language, as it is named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tongue {
+    /// Korean.
+    Ko,
+    /// English.
+    En,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +124,20 @@ enum Command {
 }
 
 impl Common {
+    /// The language of sentences for people.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.tongue().unwrap_or(Language::Korean)
+    }
+
+    /// The language that was asked for, if one was.
+    fn tongue(&self) -> Option<Language> {
+        self.language.map(|tongue| match tongue {
+            Tongue::Ko => Language::Korean,
+            Tongue::En => Language::English,
+        })
+    }
+
     /// Reads the configuration.
     ///
     /// # Errors

@@ -163,7 +163,10 @@ impl Stores {
                 Arc::new(MemoryBook::default()),
                 Arc::new(MemoryLog::default()),
             ),
-            HoldKind::Sqlite => (Arc::new(open_consent(dir)?), Arc::new(open_receipts(dir)?)),
+            HoldKind::Sqlite => (
+                Arc::new(SqliteBook::open(&dir.join("consent.db"))?),
+                Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
+            ),
         };
         Ok(Self {
             hold,
@@ -171,14 +174,6 @@ impl Stores {
             receipts,
         })
     }
-}
-
-pub(super) fn open_consent(dir: &Path) -> Result<SqliteBook, Failure> {
-    Ok(SqliteBook::open(&dir.join("consent.db"))?)
-}
-
-pub(super) fn open_receipts(dir: &Path) -> Result<SqliteLog, Failure> {
-    Ok(SqliteLog::open(&dir.join("receipts.db"))?)
 }
 
 /// Reads the rule packs that `config` names.
@@ -191,15 +186,13 @@ pub(super) fn packs(config: &Config) -> Result<Vec<PackSource>, Failure> {
         let text = match name.as_str() {
             "kr" => KR_PACK,
             other => {
-                return Err(Failure::usage(format!(
-                    "no built-in rule pack named {other}"
-                )));
+                let text = format!("no built-in rule pack named {other}");
+                return Err(Failure::usage(text));
             }
         };
-        packs.push(PackSource {
-            name: format!("rules/{name}.toml"),
-            text: text.to_owned(),
-        });
+        let name = format!("rules/{name}.toml");
+        let text = text.to_owned();
+        packs.push(PackSource { name, text });
     }
     for path in &config.rules.packs {
         packs.push(pack(path)?);
@@ -293,13 +286,14 @@ pub(super) fn sinks(
 }
 
 fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
+    let secret = webhook.secret.clone();
     WebhookOptions {
         batch_max: webhook.batch_max,
         timeout: webhook.timeout,
         connect_timeout: webhook.connect_timeout,
         headers: webhook.headers.clone(),
         allow_plain_http: webhook.allow_plain_http,
-        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), webhook.secret.clone())
+        ..WebhookOptions::new(Secret::new(webhook.url.as_str()), secret)
     }
 }
 

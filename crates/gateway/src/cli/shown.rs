@@ -1,6 +1,5 @@
 //! How the commands show things to people: instants with their offset, tables, sentences.
 
-use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -15,28 +14,9 @@ use crate::receipt::{Event, Receipt};
 /// Columns of a table that is not shown on a terminal.
 const WIDTH_UNWATCHED: u16 = 200;
 
-/// Languages by their flag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Tongue {
-    /// Korean
-    Ko,
-    /// English
-    En,
-}
-
 impl Common {
-    /// The language that was asked for, if one was.
-    #[must_use]
-    pub fn tongue(&self) -> Option<Language> {
-        self.language.map(|tongue| match tongue {
-            Tongue::Ko => Language::Korean,
-            Tongue::En => Language::English,
-        })
-    }
-
     /// The language that was asked for, or else that of the house.
-    #[must_use]
-    pub fn language(&self, config: &Config) -> Language {
+    pub(super) fn language_of(&self, config: &Config) -> Language {
         self.tongue().unwrap_or(config.alerts.language)
     }
 }

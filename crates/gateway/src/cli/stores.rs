@@ -4,33 +4,40 @@
 use std::sync::Arc;
 
 use super::Failure;
-use super::road::{Stores, open_consent, open_receipts};
+use super::road::Stores;
 use crate::clock::Clock;
 use crate::config::{Config, HoldKind};
 use crate::consent::ConsentBook;
+use crate::consent::sqlite::SqliteBook;
 use crate::receipt::ReceiptLog;
+use crate::receipt::sqlite::SqliteLog;
+
+/// The file of consents, as [`Stores::open`] names it.
+const CONSENT: &str = "consent.db";
+/// The file of receipts, likewise.
+const RECEIPTS: &str = "receipts.db";
 
 /// Every store, which must be there already: a command that looks makes no empty data directory.
 pub(super) async fn all(config: &Config, clock: &dyn Clock) -> Result<Stores, Failure> {
-    there(config, "hold.db")?;
+    there(config, crate::hold::sqlite::FILE)?;
     Stores::open(config, clock).await
 }
 
 /// The receipts, which must be there already.
 pub(super) fn receipts(config: &Config) -> Result<Arc<dyn ReceiptLog>, Failure> {
-    there(config, "receipts.db")?;
-    Ok(Arc::new(open_receipts(&config.data.dir)?))
+    there(config, RECEIPTS)?;
+    Ok(Arc::new(SqliteLog::open(&config.data.dir.join(RECEIPTS))?))
 }
 
 /// The consent book, made if it is missing: an import may come before the first message.
 pub(super) fn consent(config: &Config) -> Result<Arc<dyn ConsentBook>, Failure> {
     durable(config)?;
-    Ok(Arc::new(open_consent(&config.data.dir)?))
+    Ok(Arc::new(SqliteBook::open(&config.data.dir.join(CONSENT))?))
 }
 
 /// The consent book, if there is one.
 pub(super) fn consent_if_there(config: &Config) -> Result<Option<Arc<dyn ConsentBook>>, Failure> {
-    if config.hold.store == HoldKind::Memory || !config.data.dir.join("consent.db").exists() {
+    if config.hold.store == HoldKind::Memory || !config.data.dir.join(CONSENT).exists() {
         return Ok(None);
     }
     consent(config).map(Some)

@@ -238,3 +238,22 @@ async fn further_connections_wait_until_one_is_free() {
     assert_eq!(running.world.get("/healthz").await.status, 200);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_stops_reading_for_good_loses_its_place() {
+    let limits = Limits {
+        connections_max: 1,
+        ..quick()
+    };
+    let running = Running::start(limits).await;
+    let mut deaf = TcpStream::connect(running.address).await.unwrap();
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // More answers than all buffers between us hold.
+    let _ = deaf.write_all(asked.repeat(2_000).as_bytes()).await;
+    let answer = running
+        .raw(format!("GET /healthz HTTP/1.1\r\n{CLOSE}\r\n"))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(deaf);
+    running.stop().await;
+}

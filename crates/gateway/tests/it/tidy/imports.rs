@@ -32,7 +32,13 @@ const TABLE: &[(&str, &[&[&str]])] = &[
 /// Those who build objects: they know everything, and alone name concrete backends.
 const BUILDERS: &[&str] = &["cli", "lambda"];
 /// Files of a port that are no backend: part of the port itself.
-const PORT_PARTS: &[&str] = &["alert::desk", "alert::text", "consent::import"];
+const PORT_PARTS: &[&str] = &[
+    "alert::desk",
+    "alert::text",
+    "consent::import",
+    "hold::shelf",
+    "receipt::export",
+];
 const SOURCE: &str = "crates/gateway/src/";
 
 /// The module a file belongs to and the file's place below it: `hold`, `sqlite/read.rs`.
