@@ -18,4 +18,14 @@ mod gateway;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod million;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod socket;
+#[cfg(test)]
 mod tidy;
