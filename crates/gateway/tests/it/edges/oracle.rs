@@ -103,8 +103,9 @@ impl Kind {
         if by_kakao {
             rules.push("kr.kakao.friendtalk");
         }
-        let in_guard = |of: bool, (guard, close): (Time, Time)| of && guard <= now && now < close;
-        let guard = in_guard(by_law && !lifted, LAW) || in_guard(by_kakao, KAKAO);
+        // Where one rule's guard meets another's quiet hours, the quiet hours tell more.
+        let quiet = |of: bool, (_, close): (Time, Time)| of && (now < OPENS || close <= now);
+        let guard = !quiet(by_law && !lifted, LAW) && !quiet(by_kakao, KAKAO);
         let day = if now < OPENS {
             seoul.date()
         } else {

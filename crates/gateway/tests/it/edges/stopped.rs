@@ -93,7 +93,7 @@ async fn a_process_asleep_from_before_the_guard_until_five_past_nine_sends_nothi
     let thawed = gateway
         .post("/v1/clock/confirm", &serde_json::json!({}))
         .await;
-    assert_eq!(thawed.status, 200, "{}", thawed.text);
+    assert_eq!(thawed.status, 204, "{}", thawed.text);
     let opening = seoul(23, "08:00:00");
     gateway
         .until("/v1/hold", |hold| {

@@ -19,7 +19,6 @@ use super::clock;
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) id: String,
-    pub(crate) purpose: String,
     /// When it had arrived whole, by the machine's clock.
     pub(crate) at: Timestamp,
     pub(crate) not_after: Timestamp,
@@ -99,7 +98,6 @@ async fn take(State((book, manner)): State<(Arc<Mutex<Book>>, Manner)>, body: By
         let messages = body["messages"].as_array().unwrap();
         book.arrivals.extend(messages.iter().map(|message| Arrival {
             id: text(message, "id"),
-            purpose: text(message, "purpose"),
             at,
             not_after: text(message, "not_after").parse().unwrap(),
         }));

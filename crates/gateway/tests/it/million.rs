@@ -1,0 +1,56 @@
+//! Memory does not grow with the number of lines in a bulk stream.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Gateway, Home};
+
+const FIRST: usize = 20_000;
+const THEN: usize = 100_000;
+/// Peak resident memory of a debug build, in KiB, whatever the number of lines.
+const PEAK_MAX_KIB: u64 = 160 * 1024;
+/// How much more five times the lines may cost: allocators and page caches, not messages.
+const GROWTH_MAX_KIB: u64 = 48 * 1024;
+
+/// Held until much later, so that all of it stays.
+fn lines(from: usize, to: usize) -> String {
+    let line = |n: usize| {
+        json!({"id": format!("bulk-{n}"), "recipient": format!("+8210{:08}", n),
+            "channel": "sms", "purpose": "informational", "send_at": "2040-01-01T08:00:00+09:00",
+            "body": "Your parcel has left our house and will be with you tomorrow."})
+        .to_string()
+    };
+    (from..to).map(|n| line(n) + "\n").collect()
+}
+
+fn peak_kib(gateway: &Gateway) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    peak.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+async fn post(gateway: &Gateway, from: usize, to: usize) {
+    let path = "/v1/messages/bulk?answers=problems";
+    let answers = gateway.stream(path, lines(from, to)).await.unwrap().lines();
+    let summary: &Value = &answers.last().unwrap()["summary"];
+    assert_eq!(summary["held"], to - from, "{summary}");
+    assert_eq!(summary["complete"], true, "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_flat_from_twenty_thousand_lines_to_a_hundred_thousand() {
+    let home = Home::new("");
+    let gateway = home.serve().await;
+    post(&gateway, 0, FIRST).await;
+    let first = peak_kib(&gateway);
+    post(&gateway, FIRST, THEN).await;
+    let then = peak_kib(&gateway);
+    println!("peak after {FIRST} lines {first} KiB, after {THEN} {then} KiB");
+    assert!(then < PEAK_MAX_KIB, "peak {then} KiB");
+    assert!(then - first < GROWTH_MAX_KIB, "from {first} to {then} KiB");
+    assert_eq!(gateway.get("/v1/hold").await.json()["total"]["held"], THEN);
+}
