@@ -121,7 +121,10 @@ mod tests {
     fn a_step_before_the_first_tick_is_noticed() {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let jurisdiction = Jurisdiction::new("KR").unwrap();
-        let house = House { jurisdiction, zone: TimeZone::UTC };
+        let house = House {
+            jurisdiction,
+            zone: TimeZone::UTC,
+        };
         let rules = Arc::new(Ruleset::load(&[]).unwrap());
         let decider = Decider::new(rules, house, Arc::new(MemoryBook::default()));
         let releaser = Releaser::new(
@@ -138,6 +141,9 @@ mod tests {
             },
         );
         clock.step_to(clock.now() + SignedDuration::from_hours(6));
-        assert!(matches!(releaser.parts.freeze.look(&*clock), Frost::Jumped(_)));
+        assert!(matches!(
+            releaser.parts.freeze.look(&*clock),
+            Frost::Jumped(_)
+        ));
     }
 }
