@@ -25,7 +25,7 @@ pub(super) const TRUNK_ZERO: [u16; 95] = [
     962, 963, 964, 966, 967, 970, 971, 972, 976, 977, 994, 995, 996,
 ];
 
-/// Other calling codes, with whatever digits behind them the plans may cut off or rewrite.
+/// Other calling codes, with whatever digits the plans may cut off or rewrite.
 pub(super) const TRUNK_OTHER: [(u16, &[&str]); 20] = [
     (1, &["1"]),
     (7, &["8"]),
@@ -49,8 +49,8 @@ pub(super) const TRUNK_OTHER: [(u16, &[&str]); 20] = [
     (993, &["8"]),
 ];
 
-/// Calling codes of several countries or clocks, with the lengths of national numbers for which
-/// [`DEEPER`] holds. All others have one answer whatever the digits.
+/// Calling codes of several countries or clocks, with the lengths of national numbers
+/// for which [`DEEPER`] holds. All others have one answer whatever the digits.
 pub(super) const SEVERAL: [(u16, RangeInclusive<usize>); 24] = [
     (1, 10..=10),
     (7, 10..=10),
@@ -78,8 +78,8 @@ pub(super) const SEVERAL: [(u16, RangeInclusive<usize>); 24] = [
     (976, 8..=10),
 ];
 
-/// How many more digits tell the place, the kind and (of `+1`) the validity, behind these leading
-/// digits; looked up again with those digits until nothing is found.
+/// How many more digits behind these leading digits tell law, clocks and (of `+1`)
+/// validity; looked up again with those digits until nothing is found.
 pub(super) const DEEPER: [(usize, &[u32]); 3] = [
     (
         1,
