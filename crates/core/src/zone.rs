@@ -335,7 +335,10 @@ fn by_plans(text: &str, home: Jurisdiction) -> Dialled {
     let region = match assessment.regions() {
         // The plans are slow: a code of one country needs no second look.
         &[only] => Some(only),
-        several => number.region().or_else(|| several.first().copied()),
+        several => Some(&number)
+            .filter(|_| assessment.is_valid())
+            .and_then(namba::PhoneNumber::region)
+            .or_else(|| several.first().copied()),
     };
     Dialled {
         jurisdiction: region.and_then(|region| Jurisdiction::new(region.as_str()).ok()),
