@@ -210,16 +210,19 @@ impl Explain {
             ));
         }
         let mut consent = Consent::default();
+        let flagged = [self.general, self.night].iter().flatten().count();
         let mut from = "the flags";
-        if self.general.is_none() || self.night.is_none() {
-            from = "nowhere: there is no consent book in `data.dir`";
-            if let Some(book) = stores::consent_if_there(config)? {
+        if flagged < 2 {
+            let book = stores::consent_if_there(config)?;
+            from = match (&book, flagged) {
+                (Some(_), 0) => "the consent book",
+                (Some(_), _) => "the flags, and the consent book for the other",
+                (None, 0) => "nowhere: there is no consent book in `data.dir`",
+                (None, _) => "the flags; for the other there is no consent book",
+            };
+            if let Some(book) = book {
                 let known = book.look_up(&[decider.key(message)]).await?;
                 consent = known.into_iter().next().unwrap_or_default();
-                from = "the consent book";
-            }
-            if self.general.is_some() || self.night.is_some() {
-                from = "the flags and, for the other, the consent book if there is one";
             }
         }
         if let Some(stand) = self.general {

@@ -22,11 +22,14 @@ pub struct Share {
     pub max: usize,
 }
 
+/// Messages due by campaign.
+type Backlog = BTreeMap<Option<Arc<str>>, usize>;
+
 /// Divides a budget of `max` messages among what is due. `turn` moves on with every tick, so that
 /// with more campaigns than budget each gets its turn.
 #[must_use]
 pub fn plan(due: &[Shelf], max: usize, turn: usize) -> Vec<Share> {
-    let mut classes: BTreeMap<(u8, u8), BTreeMap<Option<Arc<str>>, usize>> = BTreeMap::new();
+    let mut classes: BTreeMap<(u8, u8), Backlog> = BTreeMap::new();
     for shelf in due.iter().filter(|shelf| shelf.held > 0) {
         let purpose_first = u8::from(shelf.purpose == Purpose::Advertising);
         let campaigns = classes.entry((purpose_first, shelf.priority)).or_default();

@@ -52,9 +52,12 @@ pub struct Releaser {
 }
 
 impl Releaser {
-    /// A releaser for these lanes, each with its sink.
+    /// A releaser for these lanes, each with its sink. The wall clock is trusted as it stands now;
+    /// any later step of it is noticed.
     #[must_use]
     pub fn new(lanes: Vec<(LaneOptions, Arc<dyn Sink>)>, parts: ReleaserParts) -> Self {
+        // The first look, while nothing has failed or stalled yet: a step after it is noticed.
+        parts.freeze.look(&*parts.clock);
         let parts = Arc::new(parts);
         let lane = |(options, sink)| Arc::new(LaneReleaser::new(options, sink, Arc::clone(&parts)));
         let lanes = lanes.into_iter().map(lane).collect();
@@ -97,5 +100,50 @@ impl Releaser {
     /// A person has checked the clock after a jump: release goes on.
     pub fn thaw(&self) {
         self.parts.freeze.thaw();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+    use nightgate_core::{House, Jurisdiction, Ruleset};
+
+    use super::*;
+    use crate::clock::{Clock as _, ManualClock};
+    use crate::consent::memory::MemoryBook;
+    use crate::hold::memory::MemoryHold;
+    use crate::receipt::memory::MemoryLog;
+    use crate::release::freeze::Frost;
+
+    #[test]
+    fn a_step_before_the_first_tick_is_noticed() {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let jurisdiction = Jurisdiction::new("KR").unwrap();
+        let house = House {
+            jurisdiction,
+            zone: TimeZone::UTC,
+        };
+        let rules = Arc::new(Ruleset::load(&[]).unwrap());
+        let decider = Decider::new(rules, house, Arc::new(MemoryBook::default()));
+        let releaser = Releaser::new(
+            Vec::new(),
+            ReleaserParts {
+                decider: Arc::new(decider),
+                clock: Arc::clone(&clock) as _,
+                hold: Arc::new(MemoryHold::new(SignedDuration::from_hours(72))),
+                receipts: Arc::new(MemoryLog::default()),
+                alerts: Alerts::silent(),
+                metrics: Arc::default(),
+                freeze: Freeze::new(SignedDuration::from_secs(60), Duration::from_secs(300)),
+                random: Mutex::new(fastrand::Rng::with_seed(1)),
+            },
+        );
+        clock.step_to(clock.now() + SignedDuration::from_hours(6));
+        assert!(matches!(
+            releaser.parts.freeze.look(&*clock),
+            Frost::Jumped(_)
+        ));
     }
 }

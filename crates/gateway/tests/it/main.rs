@@ -2,6 +2,16 @@
 
 // The attribute tells clippy that helpers, too, may unwrap: this is a test and nothing else.
 #[cfg(test)]
+mod cli_explain;
+#[cfg(test)]
+mod cli_home;
+#[cfg(test)]
+mod cli_send;
+#[cfg(test)]
+mod cli_settings;
+#[cfg(test)]
+mod cli_stores;
+#[cfg(test)]
 mod edges;
 #[cfg(test)]
 mod gateway;

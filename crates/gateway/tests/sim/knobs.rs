@@ -51,6 +51,7 @@ pub(crate) enum Mutant {
     HoldRecallsNothing,
     HoldKeepsBuriedMoving,
     HoldRedatesToNever,
+    HoldForgetsPauses,
     BookIsStale,
     LogDropsAttempted,
     LogForgets,
@@ -96,6 +97,8 @@ pub(crate) struct Knobs {
     /// What the oracle is told about unknown outcomes of advertising.
     pub(crate) unknown_advertising: OnUnknown,
     pub(crate) unknown_informational: OnUnknown,
+    /// A calm night on which people stop lanes all the same.
+    pub(crate) calm_pauses: bool,
     /// A lane stays paused to the end.
     pub(crate) left_paused: Option<usize>,
     /// Days after 22 November 2026.
@@ -147,6 +150,7 @@ impl Knobs {
             lease_secs: rng.i64(20..150),
             unknown_advertising: policy(rng.u32(0..4) == 0),
             unknown_informational: policy(rng.u32(0..4) > 0),
+            calm_pauses: calm && seed % 2 == 1,
             left_paused: (!calm && rng.u32(0..10) == 0).then(|| rng.usize(0..LANES.len())),
             day: rng.i64(0..90),
         }

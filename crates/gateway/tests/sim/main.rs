@@ -1,5 +1,13 @@
 //! Seeded nights over the real gate and the real releaser. See docs/SIMULATOR.md.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a simulator may fail loudly"
+)]
+
+mod build;
 mod drive;
 mod faults;
 mod history;
@@ -12,24 +20,42 @@ mod store;
 mod world;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use nightgate::consent::memory::MemoryBook;
+use nightgate::consent::sqlite::SqliteBook;
 use nightgate::hold::HORIZON_DEFAULT;
 use nightgate::hold::memory::MemoryHold;
+use nightgate::hold::sqlite::{Options, SqliteHold};
 use nightgate::receipt::memory::MemoryLog;
+use nightgate::receipt::sqlite::SqliteLog;
 
-use drive::{Stores, night};
+use build::Stores;
+use drive::night;
 use knobs::Knobs;
+use world::at_once;
 
 /// Nights of one run unless `NIGHTGATE_SIM_SEEDS` says otherwise.
 const SEEDS_DEFAULT: u64 = 1000;
+/// The same on disk, where every call waits for it.
+const DISK_SEEDS_DEFAULT: u64 = 6;
 
 fn in_memory() -> Stores {
     Stores {
         hold: Arc::new(MemoryHold::new(HORIZON_DEFAULT)),
         book: Arc::new(MemoryBook::default()),
         log: Arc::new(MemoryLog::default()),
+    }
+}
+
+/// Stores on disk in `dir`. Needs a runtime: they use its threads.
+fn on_disk(dir: &Path) -> Stores {
+    let hold = at_once(SqliteHold::open(&dir.join("hold"), Options::default())).unwrap();
+    Stores {
+        hold: Arc::new(hold),
+        book: Arc::new(SqliteBook::open(&dir.join("consent.db")).unwrap()),
+        log: Arc::new(SqliteLog::open(&dir.join("receipts.db")).unwrap()),
     }
 }
 
@@ -90,5 +116,30 @@ fn one_seed_is_one_night() {
             night(Knobs::of(seed), in_memory()),
         );
         assert_eq!(one.history, two.history, "seed {seed}");
+    }
+}
+
+#[test]
+fn nights_on_disk_are_the_nights_in_memory() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let _inside = runtime.enter();
+    for seed in 0..told("NIGHTGATE_SIM_DISK_SEEDS").unwrap_or(DISK_SEEDS_DEFAULT) {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = night(Knobs::of(seed), on_disk(dir.path()));
+        if let Some(first) = oracle::judge(&disk).first() {
+            panic!("on disk: {}", oracle::report(&disk, first));
+        }
+        let memory = night(Knobs::of(seed), in_memory());
+        let pairs = disk.history.iter().zip(&memory.history);
+        for (place, (disk, memory)) in pairs.enumerate() {
+            assert_eq!(
+                disk, memory,
+                "the stores part at {place} in the night of seed {seed}"
+            );
+        }
+        assert_eq!(disk.counts, memory.counts, "seed {seed}");
     }
 }

@@ -16,6 +16,7 @@ fn shows(mutant: Mutant, knobs: &Knobs) -> bool {
         Mutant::ClockHidesSteps => knobs.steps > 0,
         Mutant::RetryClaimedBury => knobs.unknown_advertising == OnUnknown::Bury,
         Mutant::InformationMustWait => knobs.weather == Weather::Calm,
+        Mutant::HoldForgetsPauses => knobs.calm_pauses,
         _ => true,
     }
 }
@@ -61,5 +62,6 @@ mutants! {
     the_oracle_catches_a_lane_at_twice_its_pace: PaceDoubled breaks "4";
     the_oracle_catches_retries_where_burying_was_claimed: RetryClaimedBury breaks "3";
     the_oracle_catches_rules_read_on_the_wrong_clock: RulesOnTheWrongClock breaks "1";
+    the_oracle_catches_a_hold_that_forgets_pauses: HoldForgetsPauses breaks "8";
     the_oracle_catches_information_that_waits_for_morning: InformationMustWait breaks "7";
 }

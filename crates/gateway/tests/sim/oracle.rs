@@ -16,7 +16,7 @@ use nightgate_core::{Channel, Message, Purpose, Scope};
 
 use crate::drive::Night;
 use crate::history::{Ending, What, Who, excerpt, seoul_second};
-use crate::knobs::Weather;
+use crate::knobs::{Weather, lane_of};
 use consent::Book;
 
 /// A promise that was broken.
@@ -52,6 +52,8 @@ struct Court<'a> {
     book: Book,
     tracks: Vec<Track>,
     found: Vec<Violation>,
+    /// Stops in force: lane, or all.
+    paused: HashSet<Option<usize>>,
 }
 
 /// Every broken promise of a night.
@@ -68,6 +70,7 @@ pub(crate) fn judge(night: &Night) -> Vec<Violation> {
         book,
         tracks,
         found: Vec::new(),
+        paused: HashSet::new(),
     };
     for place in 0..night.history.len() {
         court.hear(place);
@@ -93,7 +96,7 @@ pub(crate) fn report(night: &Night, violation: &Violation) -> String {
             let about = format!(
                 "{:?}, lane {}, recipient {}, send at {:?}, expires at {:?}",
                 message,
-                crate::knobs::lane_of(message.channel),
+                lane_of(message.channel),
                 line.key,
                 message.send_at,
                 message.expires_at
@@ -170,6 +173,13 @@ impl Court<'_> {
                     track.known_delivered.get_or_insert(place);
                 }
             }
+            done => self.people(done, place),
+        }
+    }
+
+    /// What people did.
+    fn people(&mut self, done: &What, place: usize) {
+        match done {
             What::Recalled {
                 ids,
                 in_flight,
@@ -187,6 +197,11 @@ impl Court<'_> {
                     self.tracks[*id].recalls.push(place);
                 }
             }
+            What::Paused { lane, paused: true } => drop(self.paused.insert(*lane)),
+            What::Paused {
+                lane,
+                paused: false,
+            } => drop(self.paused.remove(lane)),
             What::Kicked { ids } => {
                 for id in ids {
                     let track = &mut self.tracks[*id];
@@ -203,8 +218,14 @@ impl Court<'_> {
         let track = &mut self.tracks[id];
         track.leased.insert(by, place);
         track.looked_up.remove(&by);
+        let lane = lane_of(self.night.script.lines[id].message.channel);
+        let stopped = self.paused.contains(&None) || self.paused.contains(&Some(lane));
         let recalled = !track.recalls.is_empty();
         let ended = track.obeyed.filter(|ending| *ending != Ending::Defer);
+        // Elsewhere a call may stall between the look at the pauses and the lease.
+        if stopped && self.night.script.knobs.weather == Weather::Calm {
+            self.blame("8 pause", id, "lent while its lane was paused");
+        }
         if recalled {
             self.blame("6 recall", id, "lent after it was recalled");
         }
@@ -312,7 +333,7 @@ impl Court<'_> {
     /// On a calm night information leaves at once, whatever the hour.
     fn promptness(&mut self) {
         let knobs = &self.night.script.knobs;
-        if knobs.weather != Weather::Calm {
+        if knobs.weather != Weather::Calm || knobs.calm_pauses {
             return;
         }
         let slowest = i64::from((knobs.rate / 5).max(1));

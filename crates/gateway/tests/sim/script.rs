@@ -308,7 +308,7 @@ impl Script {
             let at = self.moment();
             self.todo.push((at, Do::Kick(lane)));
         }
-        if self.knobs.weather == Weather::Calm {
+        if self.knobs.weather == Weather::Calm && !self.knobs.calm_pauses {
             return;
         }
         for _ in 0..self.rng.usize(0..3) {

@@ -84,10 +84,11 @@ impl FaultyHold {
     fn twist(&self, verdict: &mut Verdict, now: Timestamp) {
         let world = self.world();
         match verdict {
-            Verdict::Defer { due, .. } if world.is(Mutant::HoldLosesDeferred) => {
-                if world.chance(|rng| rng.u32(0..5)) == 0 {
-                    *due = now + NEVER;
-                }
+            Verdict::Defer { due, .. }
+                if world.is(Mutant::HoldLosesDeferred)
+                    && world.chance(|rng| rng.u32(0..5)) == 0 =>
+            {
+                *due = now + NEVER;
             }
             Verdict::Bury { .. } if world.is(Mutant::HoldKeepsBuriedMoving) => {
                 *verdict = Verdict::Defer {
@@ -184,6 +185,9 @@ impl HoldStore for FaultyHold {
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>> {
+        if self.world().is(Mutant::HoldForgetsPauses) {
+            return Ok(Vec::new());
+        }
         self.faults
             .around("read pauses", || at_once(self.inner.pauses()))
             .await

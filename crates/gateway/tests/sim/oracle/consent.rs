@@ -43,15 +43,9 @@ impl Book {
                     basis,
                     at,
                     lapses,
-                } => {
-                    if scope == Scope::General || basis == Basis::Explicit {
-                        let grant = Grant { place, at, lapses };
-                        book.pages
-                            .entry((key, scope))
-                            .or_default()
-                            .grants
-                            .push(grant);
-                    }
+                } if scope == Scope::General || basis == Basis::Explicit => {
+                    let page = book.pages.entry((key, scope)).or_default();
+                    page.grants.push(Grant { place, at, lapses });
                 }
                 What::Withdrew { key, scope, at } => {
                     book.pages
