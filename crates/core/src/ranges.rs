@@ -123,3 +123,29 @@ fn deeper(lead: u32) -> Option<usize> {
     });
     MORE.get(&lead).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else every answer is still right, and a thousand times slower: run `tables/ranges.py`.
+    #[test]
+    fn the_tables_were_derived_from_the_plans_in_use() {
+        assert_eq!(namba::DATA_VERSION, DERIVED_FROM);
+    }
+
+    #[test]
+    fn numbers_of_one_range_share_it_and_a_trunk_prefix_has_none() {
+        assert_eq!(of("+12127365000"), of("+12127365999"));
+        assert_ne!(of("+12127365000"), of("+14167365000"));
+        assert!(is_canonical("+14167365000"));
+        for text in [
+            "+440207946001",
+            "+11212736500",
+            "+82010123456",
+            "+999123456",
+        ] {
+            assert!(!is_canonical(text) && of(text).is_none(), "{text}");
+        }
+    }
+}
