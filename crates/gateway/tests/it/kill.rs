@@ -70,7 +70,9 @@ impl Producer {
             seen(answers);
         };
         let path = "/v1/messages/bulk";
-        let streamed = gateway.stream_while_it_lives(path, text.join("\n"), note).await;
+        let streamed = gateway
+            .stream_while_it_lives(path, text.join("\n"), note)
+            .await;
         let known = &self.acknowledged;
         self.open
             .retain(|n| !known.contains(line(*n)["id"].as_str().unwrap()));
