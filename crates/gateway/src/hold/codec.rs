@@ -14,7 +14,7 @@ use rusqlite::{Error, Result, Row};
 use super::{End, Held, Lane, State};
 
 /// Nanoseconds since 1970, which is what instants that are compared in SQL are stored as. 64 bits
-/// reach from 1677 to 2262; what lies beyond is stored as the nearest of the two: nobody waits for it.
+/// reach from 1677 to 2262; what lies beyond is stored as the nearer end: nobody waits for it.
 pub(crate) fn nanos(at: Timestamp) -> i64 {
     let nanos = at.as_nanosecond();
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
@@ -107,8 +107,8 @@ impl ShelfKey {
 }
 
 /// The columns that [`read_held`] reads, in its order, of the message table under the name `m`.
-pub(crate) const HELD_COLUMNS: &str = "m.id, m.key, m.recipient, m.channel, m.jurisdiction, m.zone, \
-     m.send_at, m.expires_at, m.collapse_key, m.content_type, m.accepted_at, m.due";
+pub(crate) const HELD_COLUMNS: &str = "m.id, m.key, m.recipient, m.channel, m.jurisdiction, \
+     m.zone, m.send_at, m.expires_at, m.collapse_key, m.content_type, m.accepted_at, m.due";
 /// How many they are.
 pub(crate) const HELD_WIDTH: usize = 12;
 

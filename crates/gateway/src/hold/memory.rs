@@ -1,5 +1,5 @@
-//! The hold in memory: for tests, the simulator and the demo. Plain enough to be the yardstick of the
-//! others, and deterministic.
+//! The hold in memory: for tests, the simulator and the demo. Deterministic, and plain enough to be
+//! the yardstick of the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

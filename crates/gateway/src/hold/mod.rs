@@ -299,7 +299,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - when it returns `Ok`, every message that answers `New` survives `kill -9` (`durable`)
-    /// - an id that is held, or was done within the horizon, answers `Duplicate` and changes nothing
+    /// - an id that is held, or ended within the horizon, answers `Duplicate` and changes nothing
     /// - an id twice in one call answers `New`, then `Duplicate`
     /// - the message reads back byte for byte
     async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>>;
@@ -309,7 +309,7 @@ pub trait HoldStore: Send + Sync {
     /// # Behaviour
     /// - order is priority, then due, then arrival (`order`)
     /// - nothing due after `now`, nothing on loan, buried, recalled or done is lent
-    /// - a message put or deferred late, with a due already passed, is still lent (no cursor passes it)
+    /// - a message put or deferred late, with a due already passed, is still lent (no cursor)
     /// - a loan whose `until` is at or before `now` has lapsed: the message is lent again, `lapsed`
     /// - `Pick::Campaign` lends only that purpose and campaign (`pick`)
     async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>>;
@@ -321,7 +321,7 @@ pub trait HoldStore: Send + Sync {
     /// - done: the id stays known for the horizon, the body is gone
     /// - defer: held again until the new due; `attempted` adds one attempt
     /// - bury: not lent again until kicked
-    /// - a message recalled while on loan becomes recalled instead of held or buried when it returns
+    /// - a message recalled while on loan becomes recalled, not held or buried, when it returns
     async fn settle(&self, settlements: Vec<Settle>, now: Timestamp) -> Result<Vec<Settled>>;
 
     /// The earliest instant at which `lane` has something to lend: a due message or a lapsing loan.

@@ -1,7 +1,7 @@
 //! The hold in one SQLite file: simple, durable, right with several processes at once.
 //!
-//! One thread writes and groups waiting calls into one commit; reads have a connection of their own.
-//! A failed write poisons the store: every later call says so until it is opened again.
+//! One thread writes and groups waiting calls into one commit; reads have their own connection. A
+//! failed write poisons the store: every later call says so until it is opened again.
 
 mod health;
 mod lease;
@@ -69,8 +69,8 @@ impl SqliteHold {
     /// Opens the hold in `dir`, and makes both if they are missing.
     ///
     /// # Errors
-    /// `Unavailable` when the file cannot be made or is locked, `Invalid` when a newer program wrote
-    /// it, `Corrupt` when it is no hold.
+    /// `Unavailable` when the file cannot be made or is locked, `Invalid` when a newer program
+    /// wrote it, `Corrupt` when it is no hold.
     pub async fn open(dir: &Path, options: Options) -> Result<Self> {
         let dir = dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || Self::open_now(&dir, options)).await;

@@ -64,7 +64,7 @@ async fn many_shelves_of_one_due_are_lent_by_arrival() {
             let hold = &*bench.hold;
             let mut dice = fastrand::Rng::with_seed(7);
             let name = |number: usize| format!("m{number:04}");
-            // Lumpy: long runs of one campaign, so that one shelf is asked for more while others wait.
+            // Long runs of one campaign: one shelf is asked for more while others wait.
             let mut campaign = 0;
             let messages = (0..600).map(|number| {
                 if dice.u8(..10) == 0 {

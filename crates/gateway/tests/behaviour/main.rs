@@ -1,7 +1,10 @@
 //! Every promise of `HoldStore`, run on every backend that makes it. `backends.rs` has one row a
 //! backend; which tests run on it is asked of its `Capability`, never of its name.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-#![expect(clippy::print_stdout, reason = "the child reports so, and failures name their backend")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the child reports so, and failures name their backend"
+)]
 
 mod backends;
 mod lease;

@@ -16,8 +16,9 @@ pub const FILE: &str = "hold.db";
 pub const SCHEMA_VERSION: i64 = 1;
 /// Page cache of the writing connection, KiB: the id index of some two million messages.
 const WRITER_CACHE_KIB: i64 = 64 * 1024;
-/// Pages in the log after which they are copied into the file: 16 MiB, a few thousand messages.
-const CHECKPOINT_PAGES: i64 = 4096;
+/// Pages in the log after which they are copied into the file: 64 MiB. Ids arrive scattered, so the
+/// same index pages change again and again; copying them seldom copies each once for many changes.
+const CHECKPOINT_PAGES: i64 = 16 * 1024;
 
 /// Shelves carry what their messages share, so that a whole shelf is re-dated in one row. `due` is
 /// null on the shelf of those that ended. Counters are kept in the transaction that moves messages.
