@@ -1,6 +1,7 @@
 //! Asks the rules about a batch: the same question at the gate and again at hand-over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nightgate_core::{
@@ -8,6 +9,7 @@ use nightgate_core::{
     RecipientKey, Ruleset, decide, locate,
 };
 
+use crate::clock::Clock;
 use crate::consent::ConsentBook;
 use crate::error::Error;
 
@@ -40,6 +42,18 @@ pub struct Decisions {
     pub all: Vec<Decided>,
     /// Why the consent book could not be asked, if it could not: advertising was held for it.
     pub consent_fault: Option<Error>,
+}
+
+/// What the book said of the recipients of advertising, and why it said nothing, if so.
+type Asked = (Vec<ConsentAnswer>, Option<Error>);
+
+/// One instant by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Instant {
+    /// What the wall clock showed.
+    pub wall: Timestamp,
+    /// What the monotonic clock showed.
+    pub monotonic: Duration,
 }
 
 impl Decider {
@@ -79,13 +93,43 @@ impl Decider {
         keys: &[&RecipientKey],
         now: Timestamp,
     ) -> Decisions {
+        let asked = self.ask(messages, keys).await;
+        self.weigh(messages, asked, now)
+    }
+
+    /// The same at the instant at which the consent book has answered. To decide at an instant
+    /// before that would find a consent that was confirmed meanwhile not given yet, and refuse.
+    pub async fn decide_now(
+        &self,
+        messages: &[&Message],
+        keys: &[&RecipientKey],
+        clock: &dyn Clock,
+    ) -> (Decisions, Instant) {
+        let asked = self.ask(messages, keys).await;
+        let at = Instant {
+            wall: clock.now(),
+            monotonic: clock.monotonic(),
+        };
+        (self.weigh(messages, asked, at.wall), at)
+    }
+
+    /// Asks the book about the recipients of advertising, in order.
+    async fn ask(&self, messages: &[&Message], keys: &[&RecipientKey]) -> Asked {
         let asked: Vec<RecipientKey> = messages
             .iter()
             .zip(keys)
             .filter(|(message, _)| message.purpose == Purpose::Advertising)
             .map(|(_, key)| (*key).clone())
             .collect();
-        let (answers, consent_fault) = self.look_up(&asked).await;
+        self.look_up(&asked).await
+    }
+
+    fn weigh(
+        &self,
+        messages: &[&Message],
+        (answers, consent_fault): Asked,
+        now: Timestamp,
+    ) -> Decisions {
         let mut answers = answers.into_iter();
         let all = messages
             .iter()
@@ -122,7 +166,7 @@ impl Decider {
         }
     }
 
-    async fn look_up(&self, keys: &[RecipientKey]) -> (Vec<ConsentAnswer>, Option<Error>) {
+    async fn look_up(&self, keys: &[RecipientKey]) -> Asked {
         if keys.is_empty() {
             return (Vec::new(), None);
         }
@@ -144,4 +188,68 @@ impl Decider {
 #[must_use]
 pub fn moves_as_one(class: &Class) -> bool {
     !class.as_str().ends_with(LIFTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use jiff::{SignedDuration, tz::TimeZone};
+    use nightgate_core::ruleset::PackSource;
+    use nightgate_core::{Basis, Grant, Jurisdiction, Scope};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::consent::ConsentEvent;
+    use crate::error::Result;
+
+    /// A book in which a consent is confirmed while it is being asked.
+    struct BusyBook(Arc<ManualClock>);
+
+    #[async_trait]
+    impl ConsentBook for BusyBook {
+        async fn look_up(&self, _: &[RecipientKey]) -> Result<Vec<Consent>> {
+            self.0.advance(Duration::from_secs(2));
+            let (at, basis) = (self.0.now(), Basis::Explicit);
+            let mut consent = Consent::default();
+            for at in [at - SignedDuration::from_hours(24), at] {
+                consent.grant(Scope::General, Grant { at, basis });
+            }
+            Ok(vec![consent])
+        }
+
+        async fn record(&self, _: Vec<ConsentEvent>) -> Result<u64> {
+            Ok(0)
+        }
+
+        async fn history(&self, _: &RecipientKey) -> Result<Vec<ConsentEvent>> {
+            Ok(Vec::new())
+        }
+
+        async fn count(&self) -> Result<u64> {
+            Ok(1)
+        }
+    }
+
+    /// Found by the simulator: it was refused for good, as if consent had never been given.
+    #[tokio::test]
+    async fn a_consent_confirmed_while_the_book_is_asked_still_stands() {
+        let clock = Arc::new(ManualClock::new("2026-11-22T03:00:00Z".parse().unwrap()));
+        let text = include_str!("../../../rules/kr.toml").to_owned();
+        let name = "kr.toml".to_owned();
+        let rules = Ruleset::load(&[PackSource { name, text }]).unwrap();
+        let jurisdiction = Jurisdiction::new("KR").unwrap();
+        let zone = TimeZone::get("Asia/Seoul").unwrap();
+        let house = House { jurisdiction, zone };
+        let book = Arc::new(BusyBook(Arc::clone(&clock)));
+        let decider = Decider::new(Arc::new(rules), house, book);
+        let message: Message = serde_json::from_value(serde_json::json!({
+            "id": "m-1", "recipient": "010-1234-5678", "channel": "sms", "purpose": "advertising",
+            "priority": 5, "content_type": "text/plain", "attributes": {}, "body": [],
+        }))
+        .unwrap();
+        let key = decider.key(&message);
+        let (decided, at) = decider.decide_now(&[&message], &[&key], &*clock).await;
+        assert!(matches!(decided.all[0].decision, Decision::Send(_)));
+        assert_eq!(at.wall, clock.now());
+    }
 }

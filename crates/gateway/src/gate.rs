@@ -147,15 +147,17 @@ impl Gate {
     /// When the hold or the receipt log cannot be written: nothing was promised, send the same
     /// messages again; their ids make that safe.
     pub async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>> {
-        let (now, began) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        let began = self.parts.clock.monotonic();
         let purposes: Vec<Purpose> = messages.iter().map(|message| message.purpose).collect();
         let mut answers = Vec::with_capacity(messages.len());
         let entering = self.validate(messages, &mut answers);
-        let decided = {
+        let (decided, at) = {
             let messages: Vec<&Message> = entering.iter().map(|one| &one.message).collect();
             let keys: Vec<&RecipientKey> = entering.iter().map(|one| &one.key).collect();
-            self.parts.decider.decide(&messages, &keys, now).await
+            let (decider, clock) = (&self.parts.decider, &*self.parts.clock);
+            decider.decide_now(&messages, &keys, clock).await
         };
+        let now = at.wall;
         if let Some(fault) = &decided.consent_fault {
             self.parts.alerts.raise(text::of_fault(fault, now));
         }

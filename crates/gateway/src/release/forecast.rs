@@ -26,7 +26,8 @@ impl Rate {
         let count = count as f64;
         self.pending += count;
         let Some(last) = self.last else {
-            self.last = Some(monotonic);
+            // What left before the first look took nobody knows how long.
+            (self.last, self.pending) = (Some(monotonic), 0.0);
             return;
         };
         let passed = monotonic.saturating_sub(last).as_secs_f64();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -14,7 +13,7 @@ use super::lane::{LaneReleaser, OnUnknown};
 use super::tally::Tick;
 use super::trail::Trail;
 use crate::alert::text;
-use crate::decider::moves_as_one;
+use crate::decider::{Instant, moves_as_one};
 use crate::error::Result;
 use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
@@ -154,12 +153,13 @@ impl LaneReleaser {
 
     /// The second asking, with fresh consent and a fresh clock.
     async fn ask_again(&self, leased: Vec<Leased>, batch: &mut Batch) {
-        let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
-        let decisions = {
+        let (decisions, at) = {
             let messages: Vec<&Message> = leased.iter().map(|one| &one.held.message).collect();
             let keys: Vec<&RecipientKey> = leased.iter().map(|one| &one.held.key).collect();
-            self.parts.decider.decide(&messages, &keys, now).await
+            let (decider, clock) = (&self.parts.decider, &*self.parts.clock);
+            decider.decide_now(&messages, &keys, clock).await
         };
+        let now = at.wall;
         if let Some(fault) = &decisions.consent_fault {
             self.parts.alerts.raise(text::of_fault(fault, now));
         }
@@ -167,7 +167,7 @@ impl LaneReleaser {
             let loan = Loan::of(&leased);
             match decided.decision {
                 Decision::Send(permit) => {
-                    self.permit(leased, loan, permit, (now, monotonic), batch)
+                    self.permit(leased, loan, permit, at, batch)
                 }
                 Decision::Hold { until, reason } => {
                     hold_again(&loan, &leased.held.class, until, reason, now, batch);
@@ -182,9 +182,10 @@ impl LaneReleaser {
         leased: Leased,
         loan: Loan,
         permit: Permit,
-        (now, monotonic): (Timestamp, Duration),
+        at: Instant,
         batch: &mut Batch,
     ) {
+        let now = at.wall;
         let receipt = Receipt::of(Event::Attempted, loan.subject.clone(), now);
         batch.receipts.push(Receipt {
             attempt: loan.attempts + 1,
@@ -205,7 +206,7 @@ impl LaneReleaser {
         let message = leased.held.message;
         if let Some(outbound) = Outbound::new(permit, message, loan.attempts + 1, leave_by) {
             let clock = Arc::clone(&self.parts.clock);
-            batch.outbound.push(outbound.timed(clock, now, monotonic));
+            batch.outbound.push(outbound.timed(clock, now, at.monotonic));
             batch.loans.push(loan);
         }
     }

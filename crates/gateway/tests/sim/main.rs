@@ -60,9 +60,8 @@ fn on_disk(dir: &Path) -> Stores {
 }
 
 fn told(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|text| text.parse().expect("a whole number"))
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().expect("a whole number"))
 }
 
 /// Runs nights and fails with the first violation of each promise, and how many nights broke it.
