@@ -20,6 +20,8 @@ const ANSWERS: std::ops::Range<usize> = 1..SHARE / 2;
 const LIFE_MS: std::ops::Range<u64> = 5..500;
 /// The same lives every time; what they meet is up to the machine.
 const SEED: u64 = 0x006e_6967_6874;
+/// Of so many messages, one is looked up by itself at the end.
+const LOOK_UP_EVERY: u64 = 100;
 const RECIPIENTS: usize = 50;
 
 /// E-mail may carry advertising at any hour, so this test needs no other clock.
@@ -190,6 +192,10 @@ async fn nothing_acknowledged_is_lost_however_often_the_process_is_killed() {
     for id in &producer.acknowledged {
         let arrived = times.get(id).copied().unwrap_or_default();
         let end = check_trail(id, &trails[id], arrived);
+        if ends.values().sum::<u64>() % LOOK_UP_EVERY == 0 {
+            let found = gateway.get(&format!("/v1/messages/{id}")).await.json();
+            assert_eq!(found["state"], end, "{found}");
+        }
         *ends.entry(end).or_default() += 1;
     }
     assert_eq!(hold["total"]["buried"], *ends.get("buried").unwrap_or(&0));
