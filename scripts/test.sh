@@ -9,31 +9,37 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 temp="${TMPDIR:-/tmp}"
 tools="${NIGHTGATE_TOOLS_DIR:-$temp/nightgate-tools}"
+# The tests look for Schemathesis here.
 venv="$temp/nightgate-venv"
+deny_version=0.20.2
+schemathesis_version=4.32.5
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 if [[ "${CI:-}" == true ]]; then
     export CARGO_TARGET_DIR="${NIGHTGATE_TARGET_DIR:-$temp/nightgate-target}"
     export CARGO_INCREMENTAL=0
 fi
-export PATH="$tools/bin:$venv/bin:$PATH"
+export PATH="$tools/bin:$PATH"
 
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 
-# faketime runs the built binary under another clock.
-install_faketime() {
-    command -v faketime >/dev/null && return
-    local sudo=()
+# libfaketime runs the built binary under another clock; Debian's Python comes without venv.
+install_packages() {
+    local missing=() sudo=()
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    [[ ${#missing[@]} -gt 0 ]] || return 0
     [[ "$(id -u)" == 0 ]] || sudo=(sudo -n)
     "${sudo[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive \
-        "${sudo[@]}" apt-get install -qq -y --no-install-recommends faketime libfaketime
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq -y --no-install-recommends "${missing[@]}"
 }
 
 # Schemathesis asks the built binary everything its OpenAPI page promises.
 install_schemathesis() {
-    [[ -x "$venv/bin/schemathesis" ]] && return
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check schemathesis
+    "$venv/bin/schemathesis" --version 2>/dev/null | grep -qF "$schemathesis_version" && return
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check \
+        "schemathesis==$schemathesis_version"
 }
 
 install_deny() {
@@ -41,12 +47,13 @@ install_deny() {
     # Its own target dir: its features would rebuild ours. Removed, since only the binary is used.
     # Its own profile links for minutes to run for less than one; ours does not.
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        CARGO_TARGET_DIR="$tools/target" cargo install --quiet --locked cargo-deny --root "$tools"
+        CARGO_TARGET_DIR="$tools/target" \
+        cargo install --quiet --locked --version "$deny_version" --root "$tools" cargo-deny
     rm -rf "$tools/target"
 }
 
 step "tools"
-install_faketime
+install_packages
 install_schemathesis
 install_deny
 
@@ -62,7 +69,8 @@ cargo deny check bans licenses sources
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
-# The tests come last: their closing lines are what a reader of the output looks for.
+# The tests come last: their closing lines are what a reader of the output looks for. The
+# simulator's seeds are among them.
 step "doc tests"
 cargo test --workspace --doc --locked
 

@@ -7,6 +7,10 @@
     clippy::print_stdout,
     reason = "a bench that fails may panic"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a bench measures the machine, not the house"
+)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -131,19 +135,92 @@ fn main() {
         format!("010-{:04}-{index:04}", 2000)
     });
     time("locate + class + decide: 010-…", &national, whole);
-    let american = messages(Purpose::Advertising, |index| {
-        format!("+1907{:07}", 2_220_000 + index)
-    });
-    time("locate: +1907…", &american[..1000], |message| {
-        black_box(locate(message, &house));
-    });
     time("recipient key: +8210…", &ads, |message| {
         black_box(message.recipient.key("KR"));
     });
     time("recipient key: 010-…", &national, |message| {
         black_box(message.recipient.key("KR"));
     });
-    time("recipient key: +1907…", &american[..1000], |message| {
-        black_box(message.recipient.key("KR"));
-    });
+    abroad(&house);
+}
+
+/// Numbers that differ from each other: `lead` and `digits` digits that look drawn at random.
+fn drawn(lead: &str, digits: u32, index: usize) -> String {
+    let mixed = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let rest = (mixed ^ (mixed >> 29)) % 10_u64.pow(digits);
+    format!("{lead}{rest:0width$}", width = digits as usize)
+}
+
+/// Numbers of other countries, each seen once: what a campaign pays, ranges learned on the way.
+fn abroad(house: &House) {
+    let american = |index: usize| {
+        let number = drawn("+1", 10, index);
+        // Area codes and exchanges begin with 2 to 9.
+        let lift = |at: usize| (number.as_bytes()[at] - b'0') % 8 + 2;
+        let (area, exchange) = (lift(2), lift(5));
+        format!("+1{area}{}{exchange}{}", &number[3..5], &number[6..])
+    };
+    once("+1 anywhere", house, 300_000, american);
+    once("+1 anywhere, again", house, 300_000, american);
+    once(
+        "202-555-0100 at home in the US",
+        &at_home(),
+        100_000,
+        |index| {
+            let number = american(index);
+            format!("{}-{}-{}", &number[2..5], &number[5..8], &number[8..])
+        },
+    );
+    for (lead, digits) in [
+        ("+447", 9),
+        ("+44", 10),
+        ("+614", 8),
+        ("+61", 9),
+        ("+79", 9),
+        ("+5511", 9),
+        ("+5255", 8),
+        ("+39", 10),
+        ("+62", 9),
+        ("+48", 9),
+        ("+549", 10),
+        ("+2547", 8),
+        ("+351", 9),
+        ("+976", 8),
+        ("+4401", 9),
+    ] {
+        let count = if lead == "+4401" { 500 } else { 30_000 };
+        once(lead, house, count, |index| drawn(lead, digits, index));
+    }
+}
+
+fn at_home() -> House {
+    House {
+        jurisdiction: Jurisdiction::new("US").unwrap(),
+        zone: TimeZone::get("America/New_York").unwrap(),
+    }
+}
+
+/// Locates `count` numbers and takes their keys, once each.
+fn once(name: &str, house: &House, count: usize, number: impl Fn(usize) -> String) {
+    let mut message = messages(Purpose::Advertising, e164).swap_remove(0);
+    let recipients = (0..count).map(|index| Recipient::new(&number(index)).unwrap());
+    let recipients: Vec<_> = recipients.collect();
+    let pace = |what: &str, seconds: f64| {
+        println!(
+            "{:<44} {:>12.0} /s",
+            format!("{what}: {name}"),
+            count as f64 / seconds
+        );
+    };
+    let start = Instant::now();
+    for recipient in &recipients {
+        message.recipient = recipient.clone();
+        black_box(locate(&message, house));
+    }
+    pace("locate once", start.elapsed().as_secs_f64());
+    let start = Instant::now();
+    for recipient in &recipients {
+        black_box(recipient.key(house.jurisdiction.as_str()));
+    }
+    pace("key once", start.elapsed().as_secs_f64());
 }

@@ -10,6 +10,7 @@ pub mod decision;
 pub mod explain;
 pub mod hours;
 pub mod message;
+mod ranges;
 pub mod recipient;
 pub mod ruleset;
 pub mod zone;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{ranges, zone};
+
 /// Longest recipient, in bytes: the longest e-mail address (RFC 5321) and any push token in use.
 pub const RECIPIENT_MAX_BYTES: usize = 320;
 
@@ -63,9 +65,19 @@ impl Recipient {
                 _ => Arc::clone(&self.0),
             });
         }
-        let key = phone(&self.0, home)
-            .map(|number| number.format(namba::Format::E164).to_string().into());
-        RecipientKey(key.unwrap_or_else(|| Arc::clone(&self.0)))
+        if ranges::is_canonical(&self.0) {
+            return RecipientKey(Arc::clone(&self.0));
+        }
+        let american = ranges::american(&self.0, home);
+        if let Some(american) = american.as_ref().and_then(|text| str::from_utf8(text).ok())
+            && let Some(valid) = zone::is_valid(american)
+        {
+            return RecipientKey(match valid {
+                true => american.into(),
+                false => Arc::clone(&self.0),
+            });
+        }
+        RecipientKey(long_key(&self.0, home).map_or_else(|| Arc::clone(&self.0), Arc::from))
     }
 }
 
@@ -88,6 +100,11 @@ impl RecipientKey {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// The key of `text` by the numbering plans alone, when they know it.
+pub(crate) fn long_key(text: &str, home: &str) -> Option<String> {
+    phone(text, home).map(|number| number.format(namba::Format::E164).to_string())
 }
 
 /// The valid number behind `text`.

@@ -9,6 +9,7 @@ use namba::NumberKind;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
+use crate::ranges::{self, Range};
 use crate::recipient;
 
 /// ISO 3166-1 alpha-2 code of the country whose law applies, upper case.
@@ -103,6 +104,12 @@ pub struct Place {
 
 /// Most zone sets kept for reuse. Valid IANA names and the sets of numbering plans stay far below.
 const ZONE_SETS_MAX: usize = 4096;
+
+/// Most number ranges whose place is kept: all that the tables tell apart (below 59 000).
+const RANGES_MAX: usize = 65_536;
+
+/// Home of numbers that bear their calling code: of no use to them.
+const NOWHERE: Jurisdiction = Jurisdiction(*b"ZZ");
 
 /// Calling codes of one country with one clock, so that neither the digits behind the code nor
 /// whether they are in use can change the place. A test holds them against the numbering plans.
@@ -241,9 +248,12 @@ fn shared(
 }
 
 /// What the recipient's number tells.
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Dialled {
     jurisdiction: Option<Jurisdiction>,
     zones: Option<Zones>,
+    /// Told of American numbers only: elsewhere a range holds valid and invalid ones.
+    valid: bool,
 }
 
 /// Finds whose law and which clocks hold for `message`.
@@ -300,22 +310,67 @@ fn dialled(text: &str, home: Jurisdiction) -> Dialled {
     if let Some(quick) = one_clock(text, home) {
         return quick;
     }
-    let Some(number) = recipient::dialled(text, home.as_str()) else {
-        return Dialled {
-            jurisdiction: None,
-            zones: None,
+    if let Some(quick) = ranged(text) {
+        return quick;
+    }
+    let american = ranges::american(text, home.as_str());
+    if let Some(american) = american.as_ref().and_then(|text| str::from_utf8(text).ok())
+        && let Some(quick) = ranged(american)
+    {
+        // Digits alone that are no valid number can be anything.
+        return match quick.valid || text.starts_with('+') {
+            true => quick,
+            false => Dialled::default(),
         };
+    }
+    by_plans(text, home)
+}
+
+/// What the numbering plans tell of `text`, at their pace.
+fn by_plans(text: &str, home: Jurisdiction) -> Dialled {
+    let Some(number) = recipient::dialled(text, home.as_str()) else {
+        return Dialled::default();
     };
     let assessment = number.assess();
     let region = match assessment.regions() {
         // The plans are slow: a code of one country needs no second look.
         &[only] => Some(only),
-        several => number.region().or_else(|| several.first().copied()),
+        several => Some(&number)
+            .filter(|_| assessment.is_valid())
+            .and_then(namba::PhoneNumber::region)
+            .or_else(|| several.first().copied()),
     };
     Dialled {
         jurisdiction: region.and_then(|region| Jurisdiction::new(region.as_str()).ok()),
         zones: Zones::of_number(&number, assessment.kind()),
+        valid: assessment.is_valid(),
     }
+}
+
+/// Whether an American number as E.164 is valid; `None` where no range tells.
+pub(crate) fn is_valid(american: &str) -> Option<bool> {
+    ranged(american).map(|number| number.valid)
+}
+
+/// What the plans tell of `text`, a number as E.164, asked once for its whole range.
+fn ranged(text: &str) -> Option<Dialled> {
+    static KNOWN: LazyLock<RwLock<HashMap<Range, Dialled>>> = LazyLock::new(RwLock::default);
+    let range = ranges::of(text)?;
+    let known = KNOWN
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&range)
+        .cloned();
+    if known.is_some() {
+        return known;
+    }
+    // Written in full, a number reads the same in every home.
+    let told = by_plans(text, NOWHERE);
+    let mut ranges = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    if ranges.len() < RANGES_MAX {
+        ranges.insert(range, told.clone());
+    }
+    Some(told)
 }
 
 /// The common case without the numbering plans: a number of a country with one clock.
@@ -334,5 +389,79 @@ fn one_clock(text: &str, home: Jurisdiction) -> Option<Dialled> {
     Some(Dialled {
         jurisdiction: Jurisdiction::new(region).ok(),
         zones: Zones::named(zone, ZoneSource::Number),
+        valid: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Example numbers of every region and kind, as E.164.
+    fn examples() -> Vec<String> {
+        let kinds = [
+            NumberKind::FixedLine,
+            NumberKind::Mobile,
+            NumberKind::TollFree,
+            NumberKind::PremiumRate,
+            NumberKind::Personal,
+            NumberKind::Voip,
+        ];
+        let probes = (1..1000).filter_map(|code| namba::parse(&format!("+{code}00000000")).ok());
+        let regions: Vec<namba::Region> = probes
+            .flat_map(|probe| probe.assess().regions().to_vec())
+            .collect();
+        let all = regions
+            .iter()
+            .flat_map(|region| kinds.map(|kind| namba::example_number_for_kind(*region, kind)));
+        all.flatten()
+            .map(|number| number.format(namba::Format::E164).to_string())
+            .collect()
+    }
+
+    /// A number near an example: its last digits others, sometimes one digit more or less.
+    fn near_an_example() -> impl Strategy<Value = String> {
+        let tail = (0_usize..8, "[0-9]{12}", 0_usize..12);
+        (prop::sample::select(examples()), tail).prop_map(|(example, (cut, digits, odd))| {
+            let kept = example.len().saturating_sub(cut).max(2);
+            let wanted = match odd {
+                0 => example.len() - 1,
+                1 => example.len() + 1,
+                _ => example.len(),
+            };
+            let tail = digits.chars().take(wanted - kept.min(wanted));
+            example.chars().take(kept).chain(tail).collect()
+        })
+    }
+
+    fn written() -> impl Strategy<Value = String> {
+        prop_oneof![
+            8 => near_an_example(),
+            4 => "\\+1[2-9][0-9]{9}",
+            1 => "\\+(7|39|44|52|55|61|62|262|358)[0-9]{6,11}",
+            1 => "\\+[1-9][0-9]{0,15}",
+            1 => "\\+(1|44|61|82|7|39)[- ]?\\(?[0-9]{1,3}\\)?[- .]?[0-9]{3}[- .]?[0-9]{3,5}",
+            1 => "\\(?[1-9][0-9]{2}\\)?[- .]?[0-9]{3}[- .]?[0-9]{4}",
+            1 => "0[0-9]{1,2}-?[0-9]{6,8}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn the_quick_place_of_any_number_is_that_of_the_plans(text in written()) {
+            for home in ["KR", "US"] {
+                let home = Jurisdiction::new(home).unwrap();
+                let (quick, long) = (dialled(&text, home), by_plans(&text, home));
+                prop_assert_eq!(quick.jurisdiction, long.jurisdiction, "{}", &text);
+                prop_assert_eq!(quick.zones, long.zones, "{}", &text);
+                let key = crate::Recipient::new(&text).unwrap().key(home.as_str());
+                let long = recipient::long_key(&text, home.as_str());
+                prop_assert_eq!(key.expose(), &long.unwrap_or(text.clone()));
+            }
+        }
+    }
 }

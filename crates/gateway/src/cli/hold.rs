@@ -1,23 +1,20 @@
 //! `nightgate hold`: what is held and why; recall and kick. Works beside a running gateway.
 
-use std::io::{BufRead, IsTerminal, Write};
-use std::sync::Arc;
+mod act;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use nightgate_core::{MessageId, Recipient};
+use nightgate_core::MessageId;
 use serde::Serialize;
 
+use self::act::{Kick, Recall};
 use super::road::Stores;
 use super::{Common, Done, EXIT_OK, Failure, out, receipts, shown, stores};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::hold::{Found, Lane, Recalled, Scope, Shelf, State};
+use crate::hold::{Found, Lane, Shelf, State};
 use crate::receipt::export::ReceiptLine;
-use crate::receipt::{Event, Filed, Receipt, ReceiptAsk, Subject};
-
-/// What receipts of this command say about where they came from.
-const FROM: &str = "cli";
+use crate::receipt::{Filed, ReceiptAsk};
 
 /// See what is held and why; take it back, or bring back what was buried.
 #[derive(Debug, Args)]
@@ -68,61 +65,6 @@ struct Show {
     /// Show the recipient in clear
     #[arg(long)]
     reveal: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  nightgate hold recall --campaign autumn-sale
-  nightgate hold recall --id m-1 --id m-2 --yes
-  nightgate hold recall --recipient 010-1234-5678 --yes --json")]
-struct Recall {
-    #[command(flatten)]
-    whom: Whom,
-    /// Do not ask; needed where nobody can answer
-    #[arg(long)]
-    yes: bool,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Whom {
-    /// A message by its id; may be given many times
-    #[arg(long, value_name = "ID")]
-    id: Vec<String>,
-    /// A whole campaign
-    #[arg(long)]
-    campaign: Option<String>,
-    /// Everything for one recipient
-    #[arg(long)]
-    recipient: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  nightgate hold kick --id m-1
-  nightgate hold kick --lane sms            after the provider is well again")]
-struct Kick {
-    #[command(flatten)]
-    what: KickScope,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct KickScope {
-    /// A message by its id; may be given many times
-    #[arg(long, value_name = "ID")]
-    id: Vec<String>,
-    /// A whole campaign
-    #[arg(long)]
-    campaign: Option<String>,
-    /// Everything for one recipient
-    #[arg(long)]
-    recipient: Option<String>,
-    /// Everything on one lane
-    #[arg(long)]
-    lane: Option<String>,
 }
 
 impl Hold {
@@ -370,7 +312,9 @@ impl Show {
         }
         match line {
             Some(line) => say_found(&line)?,
-            None => out::say("the hold no longer knows it (see `hold.keep_ids`); its receipts:")?,
+            None => out::say(
+                "not in the hold: refused at the gate, or ended longer ago than `hold.keep_ids`; its receipts:",
+            )?,
         }
         out::say("")?;
         let last = filed.iter().rev();
@@ -411,184 +355,4 @@ fn say_found(line: &FoundLine) -> Result<(), Failure> {
 
 fn message_id(text: &str) -> Result<MessageId, Failure> {
     MessageId::new(text).map_err(|rule| Failure::usage(format!("the id {text:?} {rule}")))
-}
-
-/// A scope, what a receipt about it names, and its words for people.
-struct Aim {
-    scope: Scope,
-    subject: Subject,
-    words: String,
-}
-
-fn aims(
-    config: &Config,
-    ids: &[String],
-    campaign: Option<&str>,
-    recipient: Option<&str>,
-    lane: Option<&str>,
-) -> Result<Vec<Aim>, Failure> {
-    let none = Subject::default;
-    let mut aims = Vec::new();
-    for text in ids {
-        let id = message_id(text)?;
-        let subject = Subject {
-            message: Some(id.clone()),
-            ..none()
-        };
-        aims.push(Aim {
-            scope: Scope::Id(id),
-            subject,
-            words: format!("message {text}"),
-        });
-    }
-    if let Some(text) = campaign {
-        let campaign: Arc<str> = text.into();
-        let subject = Subject {
-            campaign: Some(Arc::clone(&campaign)),
-            ..none()
-        };
-        let words = format!("campaign {text}");
-        aims.push(Aim {
-            scope: Scope::Campaign(campaign),
-            subject,
-            words,
-        });
-    }
-    if let Some(text) = recipient {
-        let recipient =
-            Recipient::new(text).map_err(|rule| Failure::usage(format!("the recipient {rule}")))?;
-        let key = recipient.key(config.house.jurisdiction.as_str());
-        let words = format!("recipient {key}");
-        let subject = Subject {
-            recipient: Some(key.clone()),
-            ..none()
-        };
-        aims.push(Aim {
-            scope: Scope::Recipient(key),
-            subject,
-            words,
-        });
-    }
-    if let Some(text) = lane {
-        let lane = Lane::new(text);
-        let subject = Subject {
-            lane: Some(lane.clone()),
-            ..none()
-        };
-        aims.push(Aim {
-            scope: Scope::Lane(lane),
-            subject,
-            words: format!("lane {text}"),
-        });
-    }
-    Ok(aims)
-}
-
-/// Files what a person did, if it did anything.
-async fn file(
-    opened: &Stores,
-    event: Event,
-    subject: Subject,
-    count: u64,
-    at: Timestamp,
-) -> Result<(), Failure> {
-    if count == 0 {
-        return Ok(());
-    }
-    let detail = Some(FROM.to_owned());
-    let receipt = Receipt {
-        count,
-        detail,
-        ..Receipt::of(event, subject, at)
-    };
-    Ok(opened.receipts.append(vec![receipt]).await?)
-}
-
-impl Recall {
-    async fn run(
-        self,
-        common: &Common,
-        config: &Config,
-        opened: &Stores,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let Whom {
-            id,
-            campaign,
-            recipient,
-        } = &self.whom;
-        let aims = aims(config, id, campaign.as_deref(), recipient.as_deref(), None)?;
-        if !self.yes {
-            let words: Vec<_> = aims.iter().map(|aim| aim.words.as_str()).collect();
-            confirm(&words.join(", "))?;
-        }
-        let mut total = Recalled::default();
-        for aim in aims {
-            let done = opened.hold.recall(&aim.scope, now).await?;
-            file(opened, Event::Recalled, aim.subject, done.recalled, now).await?;
-            total.recalled += done.recalled;
-            total.in_flight += done.in_flight;
-        }
-        if common.json {
-            return out::say_json(&total);
-        }
-        out::say(&format!("recalled {}", shown::messages(total.recalled)))?;
-        match total.in_flight {
-            0 => Ok(()),
-            count => out::say(&format!(
-                "{} in flight: recalled if they come back, gone if they were handed over",
-                shown::messages(count)
-            )),
-        }
-    }
-}
-
-/// Asks a person, if there is one.
-fn confirm(what: &str) -> Result<(), Failure> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() || !out::watched() {
-        return Err(Failure::usage(
-            "a recall cannot be undone, and nobody is here to ask: add --yes",
-        ));
-    }
-    let mut stderr = std::io::stderr().lock();
-    write!(
-        stderr,
-        "Take back everything that has not left of {what}? [y/N] "
-    )?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::failed("nothing was recalled")),
-    }
-}
-
-impl Kick {
-    async fn run(
-        self,
-        common: &Common,
-        config: &Config,
-        opened: &Stores,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let KickScope {
-            id,
-            campaign,
-            recipient,
-            lane,
-        } = &self.what;
-        let (campaign, recipient) = (campaign.as_deref(), recipient.as_deref());
-        let mut kicked = 0;
-        for aim in aims(config, id, campaign, recipient, lane.as_deref())? {
-            let count = opened.hold.kick(&aim.scope, now).await?;
-            file(opened, Event::Kicked, aim.subject, count, now).await?;
-            kicked += count;
-        }
-        if common.json {
-            return out::say_json(&serde_json::json!({ "kicked": kicked }));
-        }
-        out::say(&format!("kicked {}, due now", shown::messages(kicked)))
-    }
 }

@@ -1,5 +1,5 @@
-//! `nightgate send`: posts a file of messages to a running gateway, and goes on where an earlier run
-//! stopped.
+//! `nightgate send`: posts a file of messages to a running gateway, and goes on where an earlier
+//! run stopped.
 
 mod feed;
 mod post;

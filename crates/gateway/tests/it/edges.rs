@@ -21,7 +21,10 @@ const MAIL: &str = "reader@mail.example";
 
 /// Records the consents of the recipients above.
 async fn consents(gateway: &Gateway) {
-    let grant = |recipient: &str, scope: &str| json!({"recipient": recipient, "scope": scope, "at": "2026-11-01T12:00:00+09:00"});
+    let grant = |recipient: &str, scope: &str| {
+        let at = seoul(1, "12:00:00");
+        json!({"recipient": recipient, "scope": scope, "at": at})
+    };
     let all = json!([
         grant(DAY, "general"),
         grant(NIGHT, "general"),

@@ -155,6 +155,17 @@ pub(crate) async fn eventually<T>(name: &str, mut what: impl FnMut() -> Option<T
     }
 }
 
+fn signal(pid: u32, name: &str) {
+    let pid = pid.to_string();
+    let done = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(done.unwrap().success(), "kill -s {name} {pid}");
+}
+
+/// `kill -9`.
+pub(crate) fn kill(pid: u32) {
+    signal(pid, "KILL");
+}
+
 /// An answer over HTTP.
 #[derive(Debug)]
 pub(crate) struct Got {
@@ -217,11 +228,33 @@ impl Gateway {
             .unwrap()
     }
 
-    /// Posts lines; fails when the process dies meanwhile.
-    pub(crate) async fn stream(&self, path: &str, lines: String) -> Result<Got, reqwest::Error> {
+    fn lines(&self, path: &str, lines: String) -> reqwest::RequestBuilder {
         let request = self.ask(reqwest::Method::POST, path);
         let request = request.header("content-type", "application/x-ndjson");
-        Self::got(request.body(lines)).await
+        request.body(lines)
+    }
+
+    pub(crate) async fn stream(&self, path: &str, lines: String) -> Got {
+        Self::got(self.lines(path, lines)).await.unwrap()
+    }
+
+    /// Posts lines to a process that may die meanwhile; tells each answer that has come whole.
+    pub(crate) async fn stream_while_it_lives(
+        &self,
+        path: &str,
+        lines: String,
+        mut tell: impl FnMut(Value),
+    ) -> Result<(), reqwest::Error> {
+        let mut answer = self.lines(path, lines).send().await?;
+        let mut text = Vec::new();
+        while let Some(piece) = answer.chunk().await? {
+            text.extend_from_slice(&piece);
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                tell(serde_json::from_slice(&line).unwrap());
+            }
+        }
+        Ok(())
     }
 
     /// Asks until `path` answers something that `holds`.
@@ -243,9 +276,7 @@ impl Gateway {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let done = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(done.unwrap().success(), "kill -s {name} {pid}");
+        signal(self.pid(), name);
     }
 
     /// Kills it as `kill -9` does, and waits until it is gone.

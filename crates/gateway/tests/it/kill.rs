@@ -8,16 +8,20 @@ use serde_json::{Value, json};
 
 use crate::gateway::clock::pause;
 use crate::gateway::receiver::{Manner, Receiver};
-use crate::gateway::{Gateway, Home};
+use crate::gateway::{Gateway, Home, kill};
 
 const MESSAGES: usize = 10_000;
-/// Lines in one stream: several of the gate's batches are under way in it.
-const STREAM: usize = 2_500;
-const ROUNDS: usize = 10;
-/// Life of a process, in milliseconds from its readiness.
-const LIFE_MS: std::ops::Range<u64> = 20..1_200;
+const ROUNDS: usize = 16;
+/// Messages that are handed in during one life, at the most; the rest come in later ones.
+const SHARE: usize = MESSAGES / 4;
+/// Every other process is killed when it has answered so many of them: in the middle of accepting.
+const ANSWERS: std::ops::Range<usize> = 1..SHARE / 2;
+/// The others are left so many milliseconds to release in.
+const LIFE_MS: std::ops::Range<u64> = 5..500;
 /// The same lives every time; what they meet is up to the machine.
 const SEED: u64 = 0x006e_6967_6874;
+/// Of so many messages, one is looked up by itself at the end.
+const LOOK_UP_EVERY: u64 = 100;
 const RECIPIENTS: usize = 50;
 
 /// E-mail may carry advertising at any hour, so this test needs no other clock.
@@ -45,34 +49,36 @@ struct Producer {
 }
 
 impl Producer {
-    /// Sends the next stream again and again until the process dies or all is acknowledged. Only
-    /// what an answer names is acknowledged.
-    async fn produce(&mut self, gateway: &Gateway) {
-        while !self.open.is_empty() {
-            let next: Vec<Value> = self.open.iter().take(STREAM).map(|n| line(*n)).collect();
-            let text: Vec<String> = next.iter().map(Value::to_string).collect();
-            let answered = gateway.stream("/v1/messages/bulk", text.join("\n")).await;
-            // Killed in the middle, the stream may have been answered in part: see `partly`.
-            let Ok(answered) = answered else { return };
-            self.note(&answered.text);
-        }
-    }
-
-    fn note(&mut self, answers: &str) {
-        for answer in answers.lines() {
-            let Ok(answer) = serde_json::from_str::<Value>(answer) else {
-                continue;
-            };
-            if let ("accepted" | "held" | "duplicate", Some(id)) = (
-                answer["status"].as_str().unwrap_or_default(),
-                answer["id"].as_str(),
-            ) {
-                self.acknowledged.insert(id.to_owned());
+    /// Sends the next `share` messages. What an answer names is acknowledged, also when the rest of
+    /// the answers never came because the process died. `seen` is called with each answer's number.
+    async fn produce(
+        &mut self,
+        gateway: &Gateway,
+        share: usize,
+        seen: impl Fn(usize),
+    ) -> Result<(), reqwest::Error> {
+        let next: Vec<Value> = self.open.iter().take(share).map(|n| line(*n)).collect();
+        let text: Vec<String> = next.iter().map(Value::to_string).collect();
+        let (known, mut answers) = (&mut self.acknowledged, 0);
+        let note = |answer: Value| {
+            match answer["status"].as_str() {
+                Some("accepted" | "held" | "duplicate") => {
+                    known.insert(answer["id"].as_str().unwrap().to_owned());
+                }
+                Some("failed") | None => {}
+                Some(_) => panic!("nothing here is refused or wrong: {answer}"),
             }
-        }
+            answers += 1;
+            seen(answers);
+        };
+        let path = "/v1/messages/bulk";
+        let streamed = gateway
+            .stream_while_it_lives(path, text.join("\n"), note)
+            .await;
         let known = &self.acknowledged;
         self.open
             .retain(|n| !known.contains(line(*n)["id"].as_str().unwrap()));
+        streamed
     }
 }
 
@@ -150,6 +156,7 @@ async fn nothing_acknowledged_is_lost_however_often_the_process_is_killed() {
     .await;
     let home = Home::new(&config(&receiver));
     let mut random = fastrand::Rng::with_seed(SEED);
+    let mut cut_short = 0;
     let mut producer = Producer {
         open: (0..MESSAGES).collect(),
         acknowledged: HashSet::new(),
@@ -157,17 +164,25 @@ async fn nothing_acknowledged_is_lost_however_often_the_process_is_killed() {
     let first = home.serve().await;
     consents(&first).await;
     first.kill();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let gateway = home.serve().await;
-        let life = pause(Duration::from_millis(random.u64(LIFE_MS)));
-        tokio::select! {
-            () = life => {}
-            () = async { producer.produce(&gateway).await; std::future::pending().await } => {}
+        let pid = gateway.pid();
+        if round % 2 == 0 {
+            let last = random.usize(ANSWERS);
+            let seen = |answers| {
+                if answers == last {
+                    kill(pid);
+                }
+            };
+            let share = producer.produce(&gateway, SHARE, seen).await;
+            cut_short += usize::from(share.is_err());
+        } else {
+            pause(Duration::from_millis(random.u64(LIFE_MS))).await;
         }
         gateway.kill();
     }
     let gateway = home.serve().await;
-    producer.produce(&gateway).await;
+    producer.produce(&gateway, MESSAGES, |_| {}).await.unwrap();
     assert_eq!(producer.acknowledged.len(), MESSAGES);
     let empty = |hold: &Value| hold["total"]["held"] == 0 && hold["total"]["leased"] == 0;
     let hold = gateway.until("/v1/hold", empty).await;
@@ -177,10 +192,18 @@ async fn nothing_acknowledged_is_lost_however_often_the_process_is_killed() {
     for id in &producer.acknowledged {
         let arrived = times.get(id).copied().unwrap_or_default();
         let end = check_trail(id, &trails[id], arrived);
+        if ends.values().sum::<u64>() % LOOK_UP_EVERY == 0 {
+            let found = gateway.get(&format!("/v1/messages/{id}")).await.json();
+            assert_eq!(found["state"], end, "{found}");
+        }
         *ends.entry(end).or_default() += 1;
     }
     assert_eq!(hold["total"]["buried"], *ends.get("buried").unwrap_or(&0));
     assert!(times.len() <= MESSAGES && trails.len() == MESSAGES);
     let twice = times.values().filter(|times| **times > 1).count();
-    println!("{ends:?}, {twice} arrived more than once");
+    assert!(
+        cut_short > 1,
+        "some processes were killed while they took messages in"
+    );
+    println!("{ends:?}, {twice} arrived more than once, {cut_short} streams were cut");
 }

@@ -7,7 +7,7 @@ use crate::gateway::Home;
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance";
-const EXAMPLES_MAX: &str = "50";
+const EXAMPLES_MAX: &str = "30";
 const SEED: &str = "8";
 
 fn schemathesis() -> PathBuf {

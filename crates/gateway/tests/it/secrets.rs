@@ -103,11 +103,7 @@ async fn a_run_with_failures_in_it_shows_no_secret_and_no_person() {
         .await
         .text;
     let broken = format!("{{\"id\": \"x\", \"recipient\": \"{PHONE}\", \"body\": \"{BODY}\"\n");
-    answers += &gateway
-        .stream("/v1/messages/bulk", broken)
-        .await
-        .unwrap()
-        .text;
+    answers += &gateway.stream("/v1/messages/bulk", broken).await.text;
     eventually("some arrive and some fail", || {
         (receiver.count() >= 6 && home.log().contains("lane")).then_some(())
     })
@@ -146,26 +142,37 @@ async fn a_run_with_failures_in_it_shows_no_secret_and_no_person() {
 async fn no_command_shows_a_secret() {
     let receiver = Receiver::start(Manner::default()).await;
     let home = Home::new(&config(&receiver));
-    for args in [
-        &["config", "show"][..],
-        &["config", "show", "--json"],
-        &["config", "check"],
-        &["doctor"],
-        &["doctor", "--json"],
-        &["drain"],
-        // The configuration that cannot be read is told, its values are not.
-        &["drain", "--set", "http.listen=nowhere"],
-        &["drain", "--set", "lane.main.webhook.secret=whsec_bm90LWEt"],
-        &[
-            "drain",
-            "--set",
-            "alerts.slack_url=ftp://T0SECRET.slackslack",
-        ],
-    ] {
+    let look = |args: &[&str]| {
         let run = home.run(args);
         let text = [run.stdout, run.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         assert_clean(&format!("{args:?}"), &text, &TELLTALES);
+        (run.status.code(), text)
+    };
+    for args in [&["config", "show"][..], &["config", "show", "--json"]] {
+        let (code, text) = look(args);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(
+            text.contains("operator_token"),
+            "it tells that there is one: {text}"
+        );
+    }
+    for args in [&["doctor"][..], &["doctor", "--json"], &["drain"]] {
+        let (code, text) = look(args);
+        assert_ne!(
+            code,
+            Some(2),
+            "it is a command, and the configuration is good: {text}"
+        );
+    }
+    // Of a configuration that is wrong, the fault is told and the value is not.
+    for set in [
+        "lane.main.webhook.secret=whsec_bm90LWEt",
+        "lane.main.webhook.url=http://user:0d9f3b1c@T0SECRET/",
+        "alerts.slack_url=ftp://T0SECRET.slackslack",
+    ] {
+        let (code, text) = look(&["drain", "--set", set]);
+        assert_eq!(code, Some(2), "{set}: {text}");
     }
 }
 

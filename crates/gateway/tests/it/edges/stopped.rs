@@ -48,7 +48,7 @@ fn assert_none_after(receiver: &Receiver, fake: &Fake, guard: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_stopped_between_accept_and_hand_over_sends_nothing_after_the_guard() {
     let (receiver, lane) = slow().await;
-    let fake = clock_before(&seoul(22, "20:59:30"), 7);
+    let fake = clock_before(&seoul(22, "20:59:30"), 9);
     let home = Home::new(&lane).with_clock(fake);
     let gateway = home.serve().await;
     accept_many(&gateway).await;
