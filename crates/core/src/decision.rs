@@ -102,6 +102,27 @@ pub enum Code {
     Forbidden,
 }
 
+impl Code {
+    /// Its one name, in JSON, receipts and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::LiftedByConsent => "lifted_by_consent",
+            Self::QuietHours => "quiet_hours",
+            Self::Guard => "guard",
+            Self::SendAt => "send_at",
+            Self::Expired => "expired",
+            Self::NoConsent => "no_consent",
+            Self::Withdrawn => "withdrawn",
+            Self::ConsentLapsed => "consent_lapsed",
+            Self::ConsentUnknown => "consent_unknown",
+            Self::NoRules => "no_rules",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
 impl Permit {
     /// The one message this permit is for.
     #[must_use]

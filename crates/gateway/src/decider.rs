@@ -155,7 +155,8 @@ impl Decider {
         };
         let decision = decide(&self.rules, message, &facts, now);
         let mut class = self.rules.class(message, &place);
-        if matches!(&decision, Decision::Send(permit) if permit.reason().code == Code::LiftedByConsent)
+        if let Decision::Send(permit) = &decision
+            && permit.reason().code == Code::LiftedByConsent
         {
             class = Class::from_name(&format!("{}{LIFTED}", class.as_str()));
         }
@@ -181,6 +182,16 @@ impl Decider {
             }
             Err(fault) => (vec![ConsentAnswer::Unknown; keys.len()], Some(fault)),
         }
+    }
+}
+
+/// A decision as the metrics name it: the answer and what decided.
+#[must_use]
+pub fn names(decision: &Decision) -> (&'static str, &'static str) {
+    match decision {
+        Decision::Send(permit) => ("send", permit.reason().code.as_str()),
+        Decision::Hold { reason, .. } => ("hold", reason.code.as_str()),
+        Decision::Refuse { reason } => ("refuse", reason.code.as_str()),
     }
 }
 

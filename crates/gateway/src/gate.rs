@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
-use crate::decider::{Decided, Decider};
+use crate::decider::{Decided, Decider, names};
 use crate::error::Result;
 use crate::hold::shelf::{shelf_of, shelf_of_now};
 use crate::hold::{Held, HoldStore, Lane, Put};
@@ -237,6 +237,8 @@ impl Gate {
         let mut staged = Vec::with_capacity(entering.len());
         let mut refused = Vec::new();
         for (one, decided) in entering.into_iter().zip(decided) {
+            let (decision, code) = names(&decided.decision);
+            self.parts.metrics.decision(decision, code);
             let told = nightgate_core::Answer::from(&decided.decision);
             let (status, due, reason) = fate(decided.decision);
             let receipt = first_receipt(&one, status, due, &reason, now);

@@ -183,7 +183,11 @@ impl Metrics {
             "Time of one batch's hand-over",
             self.deliver.clone(),
         );
-        on.register("late_seconds", "Hand-over minus due", self.late.clone());
+        on.register(
+            "late_seconds",
+            "Hand-over minus due, or minus arrival if that came later",
+            self.late.clone(),
+        );
     }
 
     /// `count` messages were answered at the gate: `status` as in the API (`accepted`, `held`).
@@ -191,6 +195,16 @@ impl Metrics {
         let labels = MessageLabels {
             status,
             purpose: purpose.as_str(),
+        };
+        self.messages.get_or_create(&labels).inc_by(count);
+    }
+
+    /// `count` messages were turned away before they were understood, so that nobody knows their
+    /// purpose.
+    pub fn malformed(&self, count: u64) {
+        let labels = MessageLabels {
+            status: "invalid",
+            purpose: "unknown",
         };
         self.messages.get_or_create(&labels).inc_by(count);
     }

@@ -18,9 +18,9 @@ use story::Story;
 /// One night in under a minute, on a simulated clock but the real road.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A few thousand Korean commerce notifications arrive around 21:00 and around 08:00. Watch which leave,
-which are held and why; a recall, withdrawals at 02:00, a provider that fails, a crash in the middle
-of a hand-over; and a table that adds up. Nothing leaves this machine.
+A few thousand Korean commerce notifications arrive around 21:00 and around 08:00. Watch which
+leave, which are held and why; a recall, withdrawals at 02:00, a provider that fails, a crash in the
+middle of a hand-over; and a table that adds up. Nothing leaves this machine.
 
   nightgate demo                        tell the night in Korean
   nightgate demo --language en          tell it in English

@@ -312,7 +312,9 @@ impl Show {
         }
         match line {
             Some(line) => say_found(&line)?,
-            None => out::say("the hold no longer knows it (see `hold.keep_ids`); its receipts:")?,
+            None => out::say(
+                "not in the hold: refused at the gate, or ended longer ago than `hold.keep_ids`; its receipts:",
+            )?,
         }
         out::say("")?;
         let last = filed.iter().rev();

@@ -11,6 +11,7 @@ use nightgate_core::{Channel, PackFault, Purpose, Ruleset};
 
 use super::Failure;
 use crate::alert::AlertPort;
+use crate::alert::count::CountPort;
 use crate::alert::desk::{Alerts, DeskOptions};
 use crate::alert::log::LogPort;
 use crate::alert::slack::{SlackOptions, SlackPort};
@@ -111,8 +112,10 @@ impl Road {
             window: config.alerts.repeat_after,
             ..DeskOptions::default()
         };
-        let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let metrics = Arc::new(Metrics::default());
+        let mut ports = ports;
+        ports.push(Arc::new(CountPort(Arc::clone(&metrics))));
+        let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let gate = Gate::new(GateParts {
             decider: Arc::clone(&decider),
             routes: routes(config),

@@ -1,4 +1,5 @@
-//! One batch on loan, from lease to settlement: recover, ask again, record, hand over, record, settle.
+//! One batch on loan, from lease to settlement: recover, ask again, record, hand over, record,
+//! settle.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::lane::{LaneReleaser, OnUnknown};
 use super::tally::Tick;
 use super::trail::Trail;
 use crate::alert::text;
-use crate::decider::{Instant, moves_as_one};
+use crate::decider::{Instant, moves_as_one, names};
 use crate::error::Result;
 use crate::hold::shelf::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
@@ -164,6 +165,8 @@ impl LaneReleaser {
             self.parts.alerts.raise(text::of_fault(fault, now));
         }
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
+            let (decision, code) = names(&decided.decision);
+            self.parts.metrics.decision(decision, code);
             let loan = Loan::of(&leased);
             match decided.decision {
                 Decision::Send(permit) => self.permit(leased, loan, permit, at, batch),
@@ -187,9 +190,11 @@ impl LaneReleaser {
         if let Some(closes) = permit.reason().closes {
             batch.done.closes = Some(batch.done.closes.map_or(closes, |other| other.min(closes)));
         }
+        // What could leave at once shares the shelf of its minute; it is late from its arrival on.
+        let asked_for = leased.held.due.max(leased.held.accepted_at);
         self.parts
             .metrics
-            .late(&self.options.lane, now.duration_since(leased.held.due));
+            .late(&self.options.lane, now.duration_since(asked_for));
         // Half of the loan is kept for the answer to arrive in: after its end the message may be
         // lent to another releaser, which must be able to trust that nothing leaves any more.
         let leave_by = leased.until.checked_sub(self.options.lease_ttl / 2);

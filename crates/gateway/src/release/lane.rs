@@ -365,7 +365,7 @@ impl LaneReleaser {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.due = waiting;
         status.rate = rate;
-        status.drained_at = drained;
+        status.drained_at = drained.filter(|_| waiting > 0);
         status.closes = state.closes;
     }
 

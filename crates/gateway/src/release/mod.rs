@@ -1,7 +1,7 @@
 //! Lets held messages go: level-triggered, paced, asked again at the last moment, and recorded.
 //!
 //! [`Releaser::tick`] does a bounded amount of work and says when to wake it. The daemon loops it
-//! ([`run`]), `drain` runs it until the hold is empty, the simulator runs thousands of nights of it.
+//! ([`run`]), `drain` runs it until the hold is empty, the simulator runs thousands of nights.
 
 pub mod backoff;
 pub mod forecast;

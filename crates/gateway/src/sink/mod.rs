@@ -89,8 +89,8 @@ impl Outbound {
         self.attempt
     }
 
-    /// Whether it may still be handed over at `now`: the permit holds and the loan runs. A sink asks
-    /// this as its last act before the first byte leaves.
+    /// Whether it may still be handed over at `now`: the permit holds and the loan runs. A sink
+    /// asks this as its last act before the first byte leaves.
     #[must_use]
     pub fn may_leave_at(&self, now: Timestamp) -> bool {
         let in_time = |steady: &Steady| steady.clock.monotonic() < steady.leave_by;

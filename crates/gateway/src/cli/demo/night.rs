@@ -178,12 +178,24 @@ impl Night {
         let taken = self.provider.received().len();
         match scene {
             Scene::Closing => self.tell(
-                &format!("광고 창이 30초 여유를 두고 닫힙니다. 지금까지 {taken}건 전달. 이제 야간 동의가 없는 광고는 보관합니다."),
-                &format!("The advertising window closes, 30 s early to be safe. {taken} delivered so far. From now on, advertising without night consent is held."),
+                &format!(
+                    "광고 창이 30초 여유를 두고 닫힙니다. 지금까지 {taken}건 전달. 이제 야간 동의가 없는 \
+                     광고는 보관합니다."
+                ),
+                &format!(
+                    "The advertising window closes, 30 s early to be safe. {taken} delivered so \
+                     far. From now on, advertising without night consent is held."
+                ),
             ),
             Scene::Quiet => self.tell(
-                &format!("{held}건 보관 중. 주문·배송 알림, 이메일, 야간 동의를 받은 광고는 계속 나갑니다 ({taken}건 전달)."),
-                &format!("{held} held. Orders, deliveries, e-mail and advertising with night consent go on leaving ({taken} delivered)."),
+                &format!(
+                    "{held}건 보관 중. 주문·배송 알림, 이메일, 야간 동의를 받은 광고는 계속 나갑니다 \
+                     ({taken}건 전달)."
+                ),
+                &format!(
+                    "{held} held. Orders, deliveries, e-mail and advertising with night consent go \
+                     on leaving ({taken} delivered)."
+                ),
             ),
             Scene::Midnight => self.tell(
                 "밤사이에는 깨어날 일이 없습니다. 보관된 알림은 디스크에 있습니다.",
@@ -192,8 +204,14 @@ impl Night {
             Scene::Withdrawals => self.withdraw().await,
             Scene::Recall => self.recall().await,
             Scene::Opening => self.tell(
-                &format!("08:00. {held}건이 순서대로, 천천히 속도를 올리며 나갑니다. 나가기 직전에 동의를 다시 확인합니다."),
-                &format!("08:00. {held} messages leave in order, slowly at first. Consent is asked again before each leaves."),
+                &format!(
+                    "08:00. {held}건이 순서대로, 천천히 속도를 올리며 나갑니다. 나가기 직전에 동의를 \
+                     다시 확인합니다."
+                ),
+                &format!(
+                    "08:00. {held} messages leave in order, slowly at first. Consent is asked again \
+                     before each leaves."
+                ),
             ),
             Scene::ProviderIll => {
                 self.provider.feel(Mood::Ill);
@@ -231,8 +249,13 @@ impl Night {
         });
         let many = self.road.consent.record(events.collect()).await?;
         self.tell(
-            &format!("{many}명이 수신 동의를 철회했습니다. 08:00에 나갈 그들의 광고는 나가지 않습니다."),
-            &format!("{many} people withdraw their consent. What is held for them will not leave at 08:00."),
+            &format!(
+                "{many}명이 수신 동의를 철회했습니다. 08:00에 나갈 그들의 광고는 나가지 않습니다."
+            ),
+            &format!(
+                "{many} people withdraw their consent. What is held for them will not leave at \
+                 08:00."
+            ),
         )
     }
 
@@ -267,8 +290,14 @@ impl Night {
         self.road = open(&self.config, &self.clock).await?;
         let held = self.held().await?;
         self.tell(
-            &format!("다시 시작했습니다. 디스크에 {held}건이 그대로 있습니다. 결과를 모르는 광고는 다시 보내지 않고 확인 대상으로 둡니다."),
-            &format!("Restarted. {held} messages are still on the disk. Advertising whose outcome nobody knows is not sent again but put aside for a person."),
+            &format!(
+                "다시 시작했습니다. 디스크에 {held}건이 그대로 있습니다. 결과를 모르는 광고는 다시 보내지 \
+                 않고 확인 대상으로 둡니다."
+            ),
+            &format!(
+                "Restarted. {held} messages are still on the disk. Advertising whose outcome nobody \
+                 knows is not sent again but put aside for a person."
+            ),
         )
     }
 

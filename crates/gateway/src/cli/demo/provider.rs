@@ -1,5 +1,5 @@
-//! The other side of the demo's webhook: a provider that takes messages, fails for a while, and once
-//! takes a batch without ever answering.
+//! The other side of the demo's webhook: a provider that takes messages, fails for a while, and
+//! once takes a batch without ever answering.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -40,9 +40,9 @@ struct Line<'a> {
 }
 
 impl Sums {
-    /// accepted = delivered + refused + expired + recalled + held (those buried among them), and the
-    /// provider's own books agree. Information may be taken twice where an outcome was unknown: that
-    /// is the lane's declared choice. Advertising may not.
+    /// accepted = delivered + refused + expired + recalled + held (those buried among them), and
+    /// the provider's own books agree. Information may be taken twice where an outcome was unknown:
+    /// that is the lane's declared choice. Advertising may not.
     pub(super) fn add_up(&self) -> bool {
         let ended = self.delivered + self.refused + self.expired + self.recalled;
         let provider = self.delivered..=self.delivered + self.buried;

@@ -257,7 +257,10 @@ async fn accept(api: &Arc<Api>, batch: Batch) -> Vec<MessageAnswer> {
                 messages.push(message);
                 failed
             }
-            Err(faulty) => MessageAnswer::faulty(faulty),
+            Err(faulty) => {
+                api.metrics.malformed(1);
+                MessageAnswer::faulty(faulty)
+            }
         };
         answers.push(MessageAnswer {
             line: Some(line),

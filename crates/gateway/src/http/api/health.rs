@@ -62,9 +62,15 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Answer<Json<Health>> {
         body = String, content_type = "application/openmetrics-text",
     )),
 )]
-pub(super) async fn figures(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
-        api.metrics.encode(),
-    )
+pub(super) async fn figures(State(api): State<Arc<Api>>) -> Answer<impl IntoResponse> {
+    let shelves = api.hold.shelves(None, None).await?;
+    for lane in api.releaser.names() {
+        let of_lane = shelves.iter().filter(|shelf| shelf.lane == *lane);
+        let (held, buried) = of_lane.fold((0, 0), |(held, buried), shelf| {
+            (held + shelf.held + shelf.leased, buried + shelf.buried)
+        });
+        api.metrics.lane_depth(lane, held, buried);
+    }
+    let figures = api.metrics.encode();
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], figures))
 }

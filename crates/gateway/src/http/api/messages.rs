@@ -123,7 +123,10 @@ pub(super) async fn accept(
         return Ok(Json(answers).into_response());
     }
     let read = wire::read(raw.get().as_bytes());
-    let message = read.map_err(|Faulty { faults, .. }| Problem::faults(Sort::Invalid, faults))?;
+    let message = read.map_err(|Faulty { faults, .. }| {
+        api.metrics.malformed(1);
+        Problem::faults(Sort::Invalid, faults)
+    })?;
     let mut accepted = to_gate(&api, vec![message]).await?;
     let Some(accepted) = accepted.pop() else {
         return Err(Problem::new(Sort::Internal, "the gate gave no answer"));
@@ -150,6 +153,7 @@ async fn accept_all(api: &Arc<Api>, array: &str) -> Answer<Vec<MessageAnswer>> {
             Err(fault) => faulty.push((index, fault)),
         }
     }
+    api.metrics.malformed(faulty.len() as u64);
     let house = &api.house().zone;
     let accepted = to_gate(api, messages).await?;
     let mut accepted = accepted
