@@ -9,8 +9,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::DeserializeOwned;
 
-use super::sqlite::{About, BLOCK_BITS, Why, event_from, hand_over_codes};
-use super::{Filed, Receipt, ReceiptAsk, Subject, snapshot, unanswered};
+use super::sqlite::{About, BLOCK_BITS, Why, event_from};
+use super::{Filed, Receipt, ReceiptAsk, Subject, snapshot};
 use crate::sqlite::{Instant, corrupt, nanoseconds};
 
 const COLUMNS: &str = "r.seq, r.at, r.event, s.message, s.recipient, r.about, r.attempt, r.count, \
@@ -64,22 +64,6 @@ pub(super) fn query(conn: &Connection, ask: &ReceiptAsk) -> rusqlite::Result<Vec
         from = span.end;
     }
     Ok(found)
-}
-
-/// For each message, whether its last word on a hand-over is an attempt.
-pub(super) fn unfinished(conn: &Connection, ids: &[MessageId]) -> rusqlite::Result<Vec<bool>> {
-    let codes = hand_over_codes();
-    let mut last = conn.prepare_cached(&format!(
-        "SELECT r.event FROM {BY_SUBJECT} WHERE s.message = ?1 AND r.event IN ({codes}) \
-         ORDER BY r.seq DESC LIMIT 1"
-    ))?;
-    let mut of = |id: &MessageId| {
-        let code: Option<u8> = last.query_row([id.as_str()], |row| row.get(0)).optional()?;
-        let Some(code) = code else { return Ok(false) };
-        let event = event_from(code).ok_or_else(|| corrupt("receipt.event"))?;
-        Ok(unanswered(event) == Some(true))
-    };
-    ids.iter().map(&mut of).collect()
 }
 
 /// For each message, whether it has a receipt: a subject is only written along with one.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use nightgate_core::MessageId;
 
-use super::{Filed, PAGE_MAX, Receipt, ReceiptAsk, ReceiptLog, unanswered};
+use super::{Filed, PAGE_MAX, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::Result;
 
 /// The log. Nothing outlives the process.
@@ -35,19 +35,6 @@ impl ReceiptLog for MemoryLog {
         let filed = self.filed();
         let asked = filed.iter().filter(|filed| ask.covers(filed));
         Ok(asked.take(ask.page()).cloned().collect())
-    }
-
-    async fn unfinished(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
-        let filed = self.filed();
-        let of = |id| {
-            let mut own = filed
-                .iter()
-                .rev()
-                .filter(move |f| f.receipt.subject.message.as_ref() == Some(id));
-            own.find_map(|filed| unanswered(filed.receipt.event))
-                .unwrap_or(false)
-        };
-        Ok(ids.iter().map(of).collect())
     }
 
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {

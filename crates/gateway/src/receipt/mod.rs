@@ -93,22 +93,6 @@ impl fmt::Display for Event {
     }
 }
 
-/// What an event says about a hand-over: `Some(true)`, it began; `Some(false)`, it was answered, by
-/// the sink or by a person who took the message over; `None`, nothing. A decision answers nothing:
-/// a message that is held or refused after an attempt may still have gone.
-pub(crate) const fn unanswered(event: Event) -> Option<bool> {
-    match event {
-        Event::Attempted => Some(true),
-        Event::Delivered
-        | Event::Retry
-        | Event::Rejected
-        | Event::Unknown
-        | Event::Buried
-        | Event::Kicked => Some(false),
-        Event::Accepted | Event::Held | Event::Refused | Event::Expired | Event::Recalled => None,
-    }
-}
-
 /// Whom and what a receipt is about. A recall of a campaign names only the campaign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
@@ -217,10 +201,6 @@ pub trait ReceiptLog: Send + Sync {
 
     /// The receipts asked for, in the order they were filed.
     async fn query(&self, ask: &ReceiptAsk) -> Result<Vec<Filed>>;
-
-    /// For each message: is its last receipt of a hand-over an `Attempted` without an outcome?
-    /// Then nobody can tell whether it went.
-    async fn unfinished(&self, ids: &[MessageId]) -> Result<Vec<bool>>;
 
     /// For each message: has any receipt been filed?
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>>;

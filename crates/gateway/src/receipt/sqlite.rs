@@ -20,7 +20,7 @@ use nightgate_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog, find, snapshot, unanswered};
+use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog, find, snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::hold::Lane;
 use crate::sqlite::{Instant, Readers, Schema, Work, Writer, nanoseconds, open};
@@ -131,14 +131,6 @@ impl ReceiptLog for SqliteLog {
             .await
     }
 
-    async fn unfinished(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
-        let ids = ids.to_vec();
-        let read = move |conn: &Connection| find::unfinished(conn, &ids);
-        self.readers
-            .read("look for unfinished hand-overs", read)
-            .await
-    }
-
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
         let ids = ids.to_vec();
         let read = move |conn: &Connection| find::known(conn, &ids);
@@ -215,17 +207,6 @@ pub(super) fn event_from(code: u8) -> Option<Event> {
     Event::ALL
         .into_iter()
         .find(|event| event_code(*event) == code)
-}
-
-/// The codes of events that say something about a hand-over, for an `IN (…)`.
-pub(super) fn hand_over_codes() -> String {
-    let codes = Event::ALL
-        .into_iter()
-        .filter(|event| unanswered(*event).is_some());
-    codes
-        .map(|event| event_code(event).to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Writes receipts, and remembers the ids of what they share.

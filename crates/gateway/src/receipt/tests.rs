@@ -252,39 +252,13 @@ async fn a_time_range_is_found_across_blocks_and_steps_of_the_clock() {
 }
 
 #[tokio::test]
-async fn an_attempt_is_unfinished_until_an_outcome_and_no_decision_finishes_it() {
+async fn a_message_is_known_once_any_receipt_of_it_is_filed() {
     on_each(async |log| {
-        for (number, event) in Event::ALL.into_iter().enumerate() {
-            let message = format!("m{number}");
-            let begun = receipt(&message, Event::Attempted, 2);
-            let after = receipt(&message, event, 1);
-            log.append(vec![receipt(&message, Event::Held, 0), begun, after])
-                .await
-                .unwrap();
-            let open = log.unfinished(&[id(&message)]).await.unwrap()[0];
-            let finishes = [
-                Event::Delivered,
-                Event::Retry,
-                Event::Rejected,
-                Event::Unknown,
-                Event::Buried,
-                Event::Kicked,
-            ];
-            assert_eq!(open, !finishes.contains(&event), "{event}");
-            log.append(vec![receipt(&message, Event::Attempted, 3)])
-                .await
-                .unwrap();
-            assert!(
-                log.unfinished(&[id(&message)]).await.unwrap()[0],
-                "{event}, then again"
-            );
-        }
         log.append(vec![receipt("held", Event::Held, 0)])
             .await
             .unwrap();
-        let ids = [id("never"), id("m0"), id("held")];
-        assert_eq!(log.unfinished(&ids).await.unwrap(), [false, true, false]);
-        assert_eq!(log.known(&ids).await.unwrap(), [false, true, true]);
+        let ids = [id("never"), id("held")];
+        assert_eq!(log.known(&ids).await.unwrap(), [false, true]);
     })
     .await;
 }
@@ -297,7 +271,7 @@ async fn receipts_are_there_after_reopening_and_seqs_go_on() {
         .await
         .unwrap();
     let log = disk(&dir);
-    assert_eq!(log.unfinished(&[id("a")]).await.unwrap(), [true]);
+    assert_eq!(log.known(&[id("a")]).await.unwrap(), [true]);
     log.append(vec![receipt("a", Event::Delivered, 2)])
         .await
         .unwrap();

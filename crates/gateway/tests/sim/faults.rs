@@ -246,16 +246,6 @@ impl ReceiptLog for FaultyLog {
             .await
     }
 
-    async fn unfinished(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
-        if self.faults.world.is(Mutant::LogForgets) {
-            return Ok(vec![false; ids.len()]);
-        }
-        let call = || at_once(self.inner.unfinished(ids));
-        self.faults
-            .around("look for unfinished hand-overs", call)
-            .await
-    }
-
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
         self.faults
             .around("look for receipts", || at_once(self.inner.known(ids)))
