@@ -246,7 +246,7 @@ pub struct AlertsConfig {
     pub repeat_after: SignedDuration,
     /// How long nothing may move after a window opened.
     pub nothing_moved_after: SignedDuration,
-    /// Consecutive failed batches before a lane is failing.
+    /// Ticks in a row with failed hand-overs, none delivered or rejected, before a lane is failing.
     pub failing_after: u32,
 }
 
