@@ -166,9 +166,7 @@ impl LaneReleaser {
         for (leased, decided) in leased.into_iter().zip(decisions.all) {
             let loan = Loan::of(&leased);
             match decided.decision {
-                Decision::Send(permit) => {
-                    self.permit(leased, loan, permit, at, batch)
-                }
+                Decision::Send(permit) => self.permit(leased, loan, permit, at, batch),
                 Decision::Hold { until, reason } => {
                     hold_again(&loan, &leased.held.class, until, reason, now, batch);
                 }
@@ -177,14 +175,7 @@ impl LaneReleaser {
         }
     }
 
-    fn permit(
-        &self,
-        leased: Leased,
-        loan: Loan,
-        permit: Permit,
-        at: Instant,
-        batch: &mut Batch,
-    ) {
+    fn permit(&self, leased: Leased, loan: Loan, permit: Permit, at: Instant, batch: &mut Batch) {
         let now = at.wall;
         let receipt = Receipt::of(Event::Attempted, loan.subject.clone(), now);
         batch.receipts.push(Receipt {
@@ -206,7 +197,9 @@ impl LaneReleaser {
         let message = leased.held.message;
         if let Some(outbound) = Outbound::new(permit, message, loan.attempts + 1, leave_by) {
             let clock = Arc::clone(&self.parts.clock);
-            batch.outbound.push(outbound.timed(clock, now, at.monotonic));
+            batch
+                .outbound
+                .push(outbound.timed(clock, now, at.monotonic));
             batch.loans.push(loan);
         }
     }
