@@ -109,11 +109,12 @@ pub struct ConsentConfig {
 pub struct HttpConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Token of those who hand messages in; `None`: none asked.
+    /// Token of those who hand messages in. All three `None`: none asked; this alone: nobody has
+    /// the role.
     pub producer_token: Option<Secret>,
-    /// Token of those who pause, kick and recall; `None`: none asked.
+    /// Token of those who pause, kick and recall; `None` as above.
     pub operator_token: Option<Secret>,
-    /// Token of those who only look; `None`: none asked.
+    /// Token of those who only look; `None` as above.
     pub reader_token: Option<Secret>,
     /// Largest body that is not a bulk stream, in bytes.
     pub body_max_bytes: usize,
