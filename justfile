@@ -6,7 +6,7 @@ check:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test --workspace --lib --bins
 
-# Every test that runs without the tools of `full`.
+# Every test. Some fail without faketime and Schemathesis, which `full` installs.
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
@@ -16,11 +16,13 @@ full:
 
 # One seed of the simulator, or as many as it takes by default.
 sim SEED="":
-    NIGHTGATE_SIM_SEED={{SEED}} cargo test --release --package nightgate --test sim -- --nocapture
+    {{ if SEED == "" { "" } else { "NIGHTGATE_SIM_SEED=" + SEED } }} cargo test --release --package nightgate --test sim -- --nocapture
 
-# Figures for docs/PERFORMANCE.md.
-bench *ARGS:
-    cargo run --release --package nightgate -- bench {{ARGS}}
+# Figures for docs/PERFORMANCE.md: decisions, the hold, and a bulk stream of so many lines.
+bench LINES="1000000":
+    cargo bench --package nightgate-core --bench decide
+    cargo bench --package nightgate --bench hold
+    ./scripts/bench_bulk.sh {{LINES}}
 
 # A night in a minute, on this machine, with made-up recipients.
 demo *ARGS:

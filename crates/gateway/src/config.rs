@@ -12,6 +12,7 @@ mod resolve;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -165,7 +165,7 @@ impl Metrics {
         );
         on.register(
             "lane_rate",
-            "Messages per second the lane may send now",
+            "Messages per second that left, measured",
             self.rate.clone(),
         );
         on.register(

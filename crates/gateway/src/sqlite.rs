@@ -356,7 +356,11 @@ impl<W: Work> Desk<W> {
         } else {
             self.commit(rows).map_err(|error| {
                 self.work.forget();
-                let kind = kind(&error, true);
+                let kind = match kind(&error, true) {
+                    // What could not be rolled back may yet be written.
+                    _ if !self.conn.is_autocommit() => Kind::Poisoned,
+                    kind => kind,
+                };
                 if matches!(kind, Kind::Poisoned | Kind::Corrupt) {
                     self.poisoned.store(true, Ordering::Release);
                 }

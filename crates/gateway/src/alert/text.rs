@@ -104,8 +104,8 @@ pub fn will_not_drain(
 ) -> Alert {
     let english = format!(
         "Lane {lane}: {remaining} messages remain, and at {rate:.1} a second they will not all \
-         leave before the window closes at {closes}; the rest waits for the next opening. See the rate \
-         with `nightgate lanes`, what is left with `nightgate hold ls`."
+         leave before the window closes at {closes}; the rest waits for the next opening. See the \
+         rate with `nightgate lanes`, what is left with `nightgate hold ls`."
     );
     let korean = format!(
         "{lane} 레인: 남은 메시지가 {remaining}건이며, 초당 {rate:.1}건의 속도로는 {closes} 마감 \
@@ -141,11 +141,13 @@ pub fn clock_jumped(step: SignedDuration, frozen_until: Timestamp, at: Timestamp
     let seconds = step.as_secs();
     let english = format!(
         "The wall clock was set by {seconds} seconds. Nothing leaves until {frozen_until}. Check \
-         the machine's time service, then `nightgate doctor`."
+         the machine's time service, then `nightgate doctor`. If the clock is right, an operator \
+         lets release go on at once with `POST /v1/clock/confirm`."
     );
     let korean = format!(
         "시스템 시각이 {seconds}초만큼 변경되었습니다. {frozen_until}까지 아무것도 발송하지 \
-         않습니다. 서버의 시간 동기화를 점검한 뒤 `nightgate doctor`를 실행하세요."
+         않습니다. 서버의 시간 동기화를 점검한 뒤 `nightgate doctor`를 실행하세요. 시각이 맞으면 \
+         운영자가 `POST /v1/clock/confirm`으로 바로 재개할 수 있습니다."
     );
     let figures = [
         ("step_seconds", seconds.to_string()),
@@ -227,6 +229,15 @@ mod tests {
             assert!(alert.english.is_ascii(), "{}", alert.english);
             assert!(!kinds.contains(&alert.kind));
             kinds.push(alert.kind);
+        }
+    }
+
+    #[test]
+    fn a_jumped_clock_says_in_both_languages_how_to_go_on_at_once() {
+        let at: Timestamp = "2026-11-22T23:10:00Z".parse().unwrap();
+        let alert = clock_jumped(SignedDuration::from_secs(90), at, at);
+        for text in [&alert.english, &alert.korean] {
+            assert!(text.contains("`POST /v1/clock/confirm`"), "{text}");
         }
     }
 

@@ -158,7 +158,8 @@ fn rules(config: &Config) -> Check {
         Ok(rules) => {
             let ids: Vec<_> = rules.packs().map(|pack| pack.id.to_owned()).collect();
             let (ids, count) = (ids.join(", "), rules.rules().count());
-            let found = format!("{count} rules of {ids}, version {}", rules.version());
+            let count = shown::counted(count as u64, "rule");
+            let found = format!("{count} of {ids}, version {}", rules.version());
             if rules.covers(config.house.jurisdiction) {
                 return well("rules", found);
             }
@@ -336,7 +337,10 @@ async fn plausible(config: &Config, receipts: &dyn ReceiptLog, now: Timestamp) -
 fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Check {
     let remedy = "correct the lane's section; `nightgate config` explains its keys";
     match (road::sinks(config, clock), road::ports(config, clock)) {
-        (Ok(sinks), Ok(_)) => well("sinks", format!("{} lanes can be served", sinks.len())),
+        (Ok(sinks), Ok(_)) => {
+            let lanes = shown::counted(sinks.len() as u64, "lane");
+            well("sinks", format!("{lanes} can be served"))
+        }
         (Err(fault), _) => ill("sinks", fault.text, remedy),
         (_, Err(fault)) => ill("alerts", fault.text, "correct `alerts.slack_url`"),
     }

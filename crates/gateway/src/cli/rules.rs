@@ -7,7 +7,7 @@ use nightgate_core::ruleset::{PackSource, RuleView};
 use nightgate_core::{Channel, Jurisdiction, Ruleset};
 use serde::Serialize;
 
-use super::{Common, Done, EXIT_OK, EXIT_USAGE, Failure, out, road};
+use super::{Common, Done, EXIT_OK, EXIT_USAGE, Failure, out, road, shown};
 
 /// What every list of rules ends in.
 const NO_ADVICE: &str = "This is how Nightgate reads these texts; it is not legal advice.";
@@ -96,9 +96,9 @@ impl Check {
                 "ok": true, "packs": packs, "rules": count, "version": version, "faults": [],
             }))?;
         } else {
-            out::say(&format!(
-                "no faults: {packs} packs, {count} rules, version {version}"
-            ))?;
+            let packs = shown::counted(packs as u64, "pack");
+            let count = shown::counted(count as u64, "rule");
+            out::say(&format!("no faults: {packs}, {count}, version {version}"))?;
         }
         Ok(EXIT_OK)
     }

@@ -55,11 +55,13 @@ pub(super) fn read_instant(text: &str) -> Result<Timestamp, String> {
 
 /// `12 messages`, `1 message`.
 pub(super) fn messages(count: u64) -> String {
-    if count == 1 {
-        "1 message".to_owned()
-    } else {
-        format!("{} messages", grouped(count))
-    }
+    counted(count, "message")
+}
+
+/// `1,200 lanes`, `1 lane`: of `what`, whose plural ends in s.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} {what}{s}", grouped(count))
 }
 
 /// `1,234,567`

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use nightgate_core::{Channel, Purpose};
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
-use standardwebhooks::Webhook;
 
 use super::check::Reader;
 use super::sections::{LaneConfig, LogSinkConfig, OnUnknown, SinkConfig, WebhookConfig};
@@ -29,16 +29,18 @@ const SLOW_START: RangeInclusive<SignedDuration> = seconds(0, 3600);
 /// Connections to one sink.
 const IN_FLIGHT: RangeInclusive<usize> = 1..=256;
 const BATCH: RangeInclusive<usize> = 0..=10_000;
-const WEBHOOK_BATCH: RangeInclusive<usize> = 1..=10_000;
+const WEBHOOK_BATCH: RangeInclusive<usize> = 1..=WebhookConfig::BATCH_MAX_LIMIT;
 const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 /// Below a tenth of a second a failing sink is hammered; beyond a day the window has gone by.
 const BACKOFF: RangeInclusive<SignedDuration> =
     SignedDuration::from_millis(100)..=SignedDuration::from_hours(24);
-const TIMEOUT: RangeInclusive<SignedDuration> = seconds(1, 300);
-/// Shortest signing key, in base64 digits: the 24 bytes that Standard Webhooks asks for.
-const SIGNING_KEY_MIN_DIGITS: usize = 32;
+const TIMEOUT: RangeInclusive<SignedDuration> =
+    seconds(1, WebhookConfig::TIMEOUT_LIMIT.as_secs().cast_signed());
+/// Below a tenth of a second another continent is never reached.
+const CONNECT_TIMEOUT: RangeInclusive<SignedDuration> =
+    SignedDuration::from_millis(100)..=*TIMEOUT.end();
 
-/// Reads every lane; `lease_ttl` must outlast each hand-over.
+/// Reads every lane; `lease_ttl` must outlast each hand-over twice.
 pub(super) fn lanes(read: &mut Reader<'_>, lease_ttl: SignedDuration) -> Vec<LaneConfig> {
     let names: Vec<&str> = read.settings.lanes().collect();
     if let Some(name) = names.get(LANES_MAX) {
@@ -113,24 +115,26 @@ fn webhook(read: &mut Reader<'_>, lane: &str, lease_ttl: SignedDuration) -> Opti
     let allow_plain_http = read.truth(&key("allow_plain_http"));
     let url = url(read, &key("url"), allow_plain_http);
     let secret = read.secret(&key("secret"));
-    if let Some(secret) = &secret {
-        let digits = secret.expose().trim_start_matches("whsec_").len();
-        if digits < SIGNING_KEY_MIN_DIGITS || Webhook::new(secret.expose()).is_err() {
-            let rule =
-                "must be \"whsec_\" and base64 of at least 24 bytes: `openssl rand -base64 32`";
-            read.fault(&key("secret"), rule);
-        }
+    if secret
+        .as_ref()
+        .is_some_and(|secret| WebhookConfig::signer(secret).is_none())
+    {
+        read.fault(&key("secret"), WebhookConfig::KEY_RULE);
     }
+    let faults = read.faults.len();
     let timeout = read.timeout(&key("timeout"), TIMEOUT);
-    let connect_timeout = read.timeout(&key("connect_timeout"), TIMEOUT);
-    if connect_timeout > timeout {
+    let connect_timeout = read.timeout(&key("connect_timeout"), CONNECT_TIMEOUT);
+    // The stand-ins of values at fault are not held against each other.
+    let sound = read.faults.len() == faults;
+    if sound && connect_timeout >= timeout {
         read.fault(
             &key("connect_timeout"),
-            "must be at most `timeout`, which it is part of",
+            "must be less than `timeout`, which it is part of",
         );
     }
-    if SignedDuration::try_from(timeout).is_ok_and(|timeout| timeout >= lease_ttl) {
-        let rule = format!("must be shorter than release.lease_ttl ({lease_ttl:#})");
+    // A message may leave until half its loan is over; its answer must arrive in the other half.
+    if sound && timeout >= Duration::try_from(lease_ttl).unwrap_or_default() / 2 {
+        let rule = format!("must be less than half of release.lease_ttl ({lease_ttl:#})");
         read.fault(&key("timeout"), rule);
     }
     let batch_max = read.whole(&key("batch_max"), WEBHOOK_BATCH);
@@ -181,8 +185,15 @@ fn url(read: &mut Reader<'_>, key: &str, allow_plain_http: bool) -> Option<Url> 
 
 fn headers(read: &mut Reader<'_>, key: &str) -> BTreeMap<String, Secret> {
     let mut headers = BTreeMap::new();
+    if read.table(key).count() > WebhookConfig::HEADERS_MAX {
+        let most = WebhookConfig::HEADERS_MAX;
+        read.fault(key, format!("must be at most {most} headers"));
+    }
     for (name, value) in read.table(key) {
-        if HeaderName::from_str(name).is_err() {
+        if WebhookConfig::is_own_header(name) {
+            let rule = format!("has \"{name}\", which Nightgate sets itself; take it out");
+            read.fault(key, rule);
+        } else if HeaderName::from_str(name).is_err() {
             read.fault(
                 key,
                 format!("has \"{name}\", which is no name for a header"),

@@ -109,11 +109,12 @@ pub struct ConsentConfig {
 pub struct HttpConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Token of those who hand messages in; `None`: none asked.
+    /// Token of those who hand messages in. All three `None`: none asked; this alone: nobody has
+    /// the role.
     pub producer_token: Option<Secret>,
-    /// Token of those who pause, kick and recall; `None`: none asked.
+    /// Token of those who pause, kick and recall; `None` as above.
     pub operator_token: Option<Secret>,
-    /// Token of those who only look; `None`: none asked.
+    /// Token of those who only look; `None` as above.
     pub reader_token: Option<Secret>,
     /// Largest body that is not a bulk stream, in bytes.
     pub body_max_bytes: usize,
@@ -246,7 +247,7 @@ pub struct AlertsConfig {
     pub repeat_after: SignedDuration,
     /// How long nothing may move after a window opened.
     pub nothing_moved_after: SignedDuration,
-    /// Consecutive failed batches before a lane is failing.
+    /// Ticks in a row with failed hand-overs, none delivered or rejected, before a lane is failing.
     pub failing_after: u32,
 }
 

@@ -330,18 +330,71 @@ fn a_message_has_one_lane_at_most_and_a_named_channel_goes_first() {
     assert!(load("[lane.a]\n[lane.b]\n", &[], &[]).is_err());
 }
 
+const WEBHOOK: &str =
+    "[lane.main]\nsink = \"webhook\"\n[lane.main.webhook]\nurl = \"https://example.com\"\n";
+
 #[test]
-fn a_hand_over_must_end_before_its_loan_does() {
-    let file = "[release]\nlease_ttl = \"10s\"\n[lane.main]\nsink = \"webhook\"\n\
-                [lane.main.webhook]\nurl = \"https://example.com\"\ntimeout = \"10s\"\n";
-    let faults = load(file, &[], &[]).unwrap_err().to_string();
+fn a_hand_over_must_end_within_half_its_loan() {
+    let file = |timeout: &str| {
+        let webhook = format!("{WEBHOOK}connect_timeout = \"1s\"\ntimeout = \"{timeout}\"\n");
+        format!("[release]\nlease_ttl = \"10s\"\n{webhook}")
+    };
+    let faults = load(&file("5s"), &[], &[]).unwrap_err().to_string();
     assert!(
         faults.ends_with(
-            "`lane.main.webhook.timeout` must be shorter than \
-                              release.lease_ttl (10s)"
+            "`lane.main.webhook.timeout` must be less than half of release.lease_ttl (10s)"
         ),
         "{faults}"
     );
+    config(&file("4s999ms"));
+}
+
+#[test]
+fn what_the_webhook_sink_would_refuse_is_told_before_anything_is_made() {
+    let loan = "[release]\nlease_ttl = \"1h\"\n";
+    let headers = |many: usize| {
+        let one = |number| format!("X-{number} = \"x\"");
+        let all: Vec<_> = (0..many).map(one).collect();
+        format!("headers = {{ {} }}", all.join(", "))
+    };
+    let right = [
+        "batch_max = 1000".to_owned(),
+        "timeout = \"120s\"\nconnect_timeout = \"119s\"".to_owned(),
+        headers(32),
+        format!("secret = \"{KEY}\""),
+    ];
+    for line in right {
+        config(&format!("{loan}{WEBHOOK}{line}\n"));
+    }
+    let wrong = [
+        ("batch_max = 1001".to_owned(), "batch_max", "1 to 1000"),
+        ("timeout = \"121s\"".to_owned(), "timeout", "1s to 2m"),
+        (
+            "timeout = \"3s\"\nconnect_timeout = \"3s\"".to_owned(),
+            "connect_timeout",
+            "less than `timeout`",
+        ),
+        (headers(33), "headers", "at most 32"),
+        (
+            "headers = { Webhook-Id = \"x\" }".to_owned(),
+            "headers",
+            "sets itself",
+        ),
+        (
+            // 32 digits, and only 22 bytes.
+            "secret = \"whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2Vjcw==\"".to_owned(),
+            "secret",
+            "openssl rand",
+        ),
+    ];
+    for (line, key, rule) in wrong {
+        let faults = load(&format!("{loan}{WEBHOOK}{line}\n"), &[], &[]).unwrap_err();
+        let [fault] = &faults.0[..] else {
+            panic!("{line}: {faults}");
+        };
+        assert_eq!(fault.key, format!("lane.main.webhook.{key}"));
+        assert!(fault.rule.contains(rule), "{faults}");
+    }
 }
 
 #[test]

@@ -41,7 +41,8 @@ const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// How long an id is remembered after its message ended.
     pub horizon: SignedDuration,
-    /// The most pages of 4 KiB the file may have. What does not fit poisons, as a full disk does.
+    /// The most pages of 4 KiB the file may have. What does not fit is `Unavailable`, as on a
+    /// full disk.
     pub pages_max: Option<u32>,
     /// How long a call waits for another process that is writing.
     pub busy_timeout: Duration,

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog, find, snapshot};
 use crate::error::{Error, Kind, Result};
-use crate::hold::Lane;
+use crate::lane::Lane;
 use crate::sqlite::{Instant, Readers, Schema, Work, Writer, nanoseconds, open};
 
 pub(super) const PART: &str = "receipt";

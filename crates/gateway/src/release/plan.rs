@@ -22,8 +22,10 @@ pub struct Share {
     pub max: usize,
 }
 
+/// A campaign; `None` for messages that name none.
+type Campaign = Option<Arc<str>>;
 /// Messages due by campaign.
-type Backlog = BTreeMap<Option<Arc<str>>, usize>;
+type Backlog = BTreeMap<Campaign, usize>;
 
 /// Divides a budget of `max` messages among what is due. `turn` moves on with every tick, so that
 /// with more campaigns than budget each gets its turn.
@@ -71,11 +73,7 @@ pub fn plan(due: &[Shelf], max: usize, turn: usize) -> Vec<Share> {
 }
 
 /// Equal shares of `budget`; what one cannot use goes to the others; odd ones go by turn.
-fn divide(
-    campaigns: &[(Option<Arc<str>>, usize)],
-    budget: usize,
-    turn: usize,
-) -> Vec<(Option<Arc<str>>, usize)> {
+fn divide(campaigns: &[(Campaign, usize)], budget: usize, turn: usize) -> Vec<(Campaign, usize)> {
     let mut given = vec![0_usize; campaigns.len()];
     let mut left = budget;
     loop {

@@ -111,7 +111,7 @@ mod tests {
     use nightgate_core::{House, Jurisdiction, Ruleset};
 
     use super::*;
-    use crate::clock::{Clock as _, ManualClock};
+    use crate::clock::ManualClock;
     use crate::consent::memory::MemoryBook;
     use crate::hold::memory::MemoryHold;
     use crate::receipt::memory::MemoryLog;

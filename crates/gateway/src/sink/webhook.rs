@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -25,6 +23,7 @@ pub use self::address::Address;
 use self::answer::Meaning;
 use self::look::{LastLook, Passage, Witness};
 use crate::clock::Clock;
+use crate::config::WebhookConfig;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::sink::wire::WireMessage;
@@ -33,29 +32,16 @@ use crate::sink::{Outbound, Outcome, Sink};
 /// Most messages in one request, unless configured: at 256 KiB a body, about 25 MiB at worst.
 pub const BATCH_MAX_DEFAULT: usize = 100;
 /// Most messages in one request that can be configured.
-pub const BATCH_MAX_LIMIT: usize = 1000;
+pub const BATCH_MAX_LIMIT: usize = WebhookConfig::BATCH_MAX_LIMIT;
 /// Time for one request and its answer, unless configured.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 /// Longest time for one request that can be configured: a loan must outlast it.
-pub const TIMEOUT_LIMIT: Duration = Duration::from_secs(120);
+pub const TIMEOUT_LIMIT: Duration = WebhookConfig::TIMEOUT_LIMIT;
 /// Time to find the host, connect and agree on TLS, unless configured.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Idle connections are closed after this, before common servers close them (Node.js and uvicorn
 /// do after 5 s): a request sent into a connection that is just closing ends as `Unknown`.
 const IDLE_MAX: Duration = Duration::from_secs(4);
-/// Shortest key that Standard Webhooks allows.
-const KEY_MIN_BYTES: usize = 24;
-/// Most headers that can be configured.
-const HEADERS_MAX: usize = 32;
-/// Headers this sink sets itself, beside every `webhook-*` and `nightgate-*`.
-const OWN_HEADERS: [&str; 6] = [
-    "content-type",
-    "content-length",
-    "host",
-    "idempotency-key",
-    "ttl",
-    "transfer-encoding",
-];
 
 /// How a webhook is reached. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -393,32 +379,19 @@ fn webhook_id<'a>(ids: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn signer(secret: &Secret) -> Result<Webhook> {
-    let wanted = || {
-        invalid(format!(
-            "use the webhook's `secret`: set it to `whsec_` and the base64 of at least \
-             {KEY_MIN_BYTES} random bytes (`openssl rand -base64 32`)"
-        ))
-    };
-    let text = secret
-        .expose()
-        .strip_prefix("whsec_")
-        .unwrap_or(secret.expose());
-    let key = STANDARD.decode(text).map_err(|_| wanted())?;
-    if key.len() < KEY_MIN_BYTES {
-        return Err(wanted());
-    }
-    Webhook::from_bytes(key).map_err(|_| wanted())
+    let rule = WebhookConfig::KEY_RULE;
+    WebhookConfig::signer(secret)
+        .ok_or_else(|| invalid(format!("use the webhook's `secret`: it {rule}")))
 }
 
 fn headers_of(configured: &BTreeMap<String, Secret>) -> Result<HeaderMap> {
-    if configured.len() > HEADERS_MAX {
-        return Err(invalid(format!("use `headers`: set at most {HEADERS_MAX}")));
+    let most = WebhookConfig::HEADERS_MAX;
+    if configured.len() > most {
+        return Err(invalid(format!("use `headers`: set at most {most}")));
     }
     let mut headers = HeaderMap::new();
     for (name, value) in configured {
-        let lower = name.to_ascii_lowercase();
-        let own = lower.starts_with("webhook-") || lower.starts_with("nightgate-");
-        if own || OWN_HEADERS.contains(&lower.as_str()) {
+        if WebhookConfig::is_own_header(name) {
             let what =
                 format!("use the header `{name}`: Nightgate sets it, take it out of `headers`");
             return Err(invalid(what));
@@ -428,7 +401,7 @@ fn headers_of(configured: &BTreeMap<String, Secret>) -> Result<HeaderMap> {
                 "read the header `{name}`: it holds characters HTTP forbids"
             ))
         };
-        let header = HeaderName::try_from(&lower).map_err(|_| read())?;
+        let header = HeaderName::try_from(name).map_err(|_| read())?;
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| read())?;
         value.set_sensitive(true);
         headers.insert(header, value);

@@ -9,7 +9,7 @@ const SCHEMA: Schema = Schema {
     create: "CREATE TABLE row (n INTEGER PRIMARY KEY) STRICT",
 };
 
-/// Inserts numbers; 7 plays a disk that fails, 8 a file that another process holds.
+/// Inserts numbers; 7 plays a disk that fails, 8 a file that another process holds, 9 a full disk.
 struct Numbers;
 
 impl Work for Numbers {
@@ -22,6 +22,7 @@ impl Work for Numbers {
             match row {
                 7 => return Err(code(rusqlite::ffi::SQLITE_IOERR_FSYNC)),
                 8 => return Err(code(rusqlite::ffi::SQLITE_BUSY)),
+                9 => return Err(code(rusqlite::ffi::SQLITE_FULL)),
                 _ => {}
             }
         }
@@ -86,8 +87,20 @@ async fn a_file_held_by_another_is_unavailable_and_poisons_nothing() {
         book.write(vec![8]).await.unwrap_err().kind,
         Kind::Unavailable
     );
-    assert_eq!(book.write(vec![9]).await.unwrap(), 1);
-    assert_eq!(numbers(&path).await, [9]);
+    assert_eq!(book.write(vec![1]).await.unwrap(), 1);
+    assert_eq!(numbers(&path).await, [1]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_and_leaves_nothing_of_the_write() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let book = writer(&path);
+    let full = book.write(vec![1, 9]).await.unwrap_err();
+    assert_eq!(full.kind, Kind::Unavailable);
+    book.check().unwrap();
+    assert_eq!(book.write(vec![2]).await.unwrap(), 1);
+    assert_eq!(numbers(&path).await, [2]);
 }
 
 #[tokio::test]

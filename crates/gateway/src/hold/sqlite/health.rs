@@ -27,7 +27,9 @@ pub(super) fn judge(error: &rusqlite::Error) -> Cause {
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::OutOfMemory
-            | ErrorCode::OperationInterrupted,
+            | ErrorCode::OperationInterrupted
+            // Nothing of the transaction is in the log; the writer makes sure of its roll-back.
+            | ErrorCode::DiskFull,
         ) => Kind::Unavailable,
         // A counter below zero or an id twice: the file is sound, what stands in it is not.
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) | None => Kind::Corrupt,

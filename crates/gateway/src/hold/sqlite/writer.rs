@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::health::{Cause, Health};
@@ -101,9 +101,12 @@ fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Work>>, he
         }
         let lost = match health.poison() {
             Some(cause) => Some(cause),
-            None => commit(connection, &mut group)
-                .err()
-                .map(|error| health.note(&error)),
+            None => commit(connection, &mut group).err().map(|error| {
+                if !connection.is_autocommit() {
+                    health.spoil("a transaction that failed could not be rolled back");
+                }
+                health.note(&error)
+            }),
         };
         for mut job in group {
             if let Some(cause) = &lost {
@@ -119,7 +122,7 @@ fn commit(connection: &Connection, group: &mut [Box<dyn Work>]) -> rusqlite::Res
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let done = run_each(connection, group).and_then(|()| connection.execute_batch("COMMIT"));
     if done.is_err() && !connection.is_autocommit() {
-        // The failure is reported; a roll-back that fails too ends with the connection.
+        // The failure is reported; a roll-back that fails too poisons.
         let _ = connection.execute_batch("ROLLBACK");
     }
     done
@@ -130,7 +133,9 @@ fn run_each(connection: &Connection, group: &mut [Box<dyn Work>]) -> rusqlite::R
         connection.execute_batch("SAVEPOINT job")?;
         if let Err(error) = job.run(connection) {
             let cause = super::health::judge(&error);
-            if cause.kind == Kind::Poisoned || connection.is_autocommit() {
+            // Out of room, SQLite may refuse everything but to roll the whole transaction back.
+            let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+            if full || cause.kind == Kind::Poisoned || connection.is_autocommit() {
                 return Err(error);
             }
             connection.execute_batch("ROLLBACK TO job")?;
@@ -204,6 +209,11 @@ mod tests {
             .unwrap();
         let health = Arc::new(Health::default());
         let writer = Writer::start(connection, Arc::clone(&health)).unwrap();
+        let count = || {
+            writer.call("count", |db| {
+                db.query_one("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0))
+            })
+        };
         let write = |bytes: usize| {
             let insert = format!("INSERT INTO t VALUES (zeroblob({bytes}))");
             writer.call("insert", move |db| db.execute(&insert, []))
@@ -213,11 +223,13 @@ mod tests {
         let (small, large) = while_busy(&writer, others).await;
         assert_eq!(
             small.unwrap_err().kind,
-            Kind::Poisoned,
+            Kind::Unavailable,
             "its commit never was"
         );
-        assert_eq!(large.unwrap_err().kind, Kind::Poisoned);
-        assert!(health.poison().is_some());
-        assert_eq!(write(10).await.unwrap_err().kind, Kind::Poisoned);
+        assert_eq!(large.unwrap_err().kind, Kind::Unavailable);
+        assert_eq!(count().await.unwrap(), 1, "both are rolled back whole");
+        assert!(health.poison().is_none());
+        write(10).await.unwrap();
+        assert_eq!(count().await.unwrap(), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! What the receiver gets.
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::sink::testing::{RECIPIENT, decided, message};
