@@ -60,10 +60,21 @@ fn rules(mutant: Option<Mutant>) -> Arc<Ruleset> {
             law.replace("Asia/Seoul", "Asia/Calcutta"),
         )]),
         Some(Mutant::InformationMustWait) => {
-            let house = "[pack]\nid = 'house'\ntitle = 'h'\njurisdiction = '*'\nclock = 'recipient'\n\
-                [[rule]]\nid = 'house.q'\npurpose = ['informational']\nexcept_channels = []\n\
-                open.every_day = ['08:00-21:00']\noutside = 'hold'\ncitation = 'x'\n\
-                confidence = 'house'\n";
+            let house = r#"
+                [pack]
+                id = "house"
+                title = "Nobody is woken"
+                jurisdiction = "*"
+                clock = "recipient"
+                [[rule]]
+                id = "house.quiet"
+                purpose = ["informational"]
+                except_channels = []
+                open.every_day = ["08:00-21:00"]
+                outside = "hold"
+                citation = "a mutant"
+                confidence = "house"
+            "#;
             load(&[
                 source("kr.toml", law),
                 source("house.toml", house.to_owned()),
