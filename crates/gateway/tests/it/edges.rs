@@ -19,6 +19,10 @@ const NIGHT: &str = "+821000000002";
 /// Agreed to advertising by e-mail.
 const MAIL: &str = "reader@mail.example";
 
+/// How long a message may be on its way once it was handed over. The guard is there for that: what
+/// leaves as its last moment begins still arrives before the closing itself.
+const TRANSIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
 /// Records the consents of the recipients above.
 async fn consents(gateway: &Gateway) {
     let grant = |recipient: &str, scope: &str| {

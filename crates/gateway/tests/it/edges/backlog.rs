@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{DAY, advertising, clock_before, consents, seoul};
+use super::{DAY, TRANSIT, advertising, clock_before, consents, seoul};
 use crate::gateway::clock::Fake;
 use crate::gateway::receiver::{Manner, Receiver};
 use crate::gateway::{Home, eventually};
@@ -15,7 +15,7 @@ const RATE: u32 = 20;
 const BURST: u32 = 5;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_slow_lane_accepted_before_closing_never_arrives_after_the_guard() {
+async fn what_a_slow_lane_accepted_before_closing_is_not_handed_over_after_the_guard() {
     let receiver = Receiver::start(Manner::default()).await;
     let fake = clock_before(&seoul(22, "20:59:30"), 10);
     let lane = receiver.lane("", "rate = 1\nburst = 1\nslow_start = \"0s\"");
@@ -44,8 +44,12 @@ async fn what_a_slow_lane_accepted_before_closing_never_arrives_after_the_guard(
     assert!(!arrivals.is_empty(), "some left in time");
     for arrival in &arrivals {
         let at = fake.of(arrival.at);
-        assert!(at < guard, "{} arrived at {at}", arrival.id);
+        assert!(at < guard + TRANSIT, "{} arrived at {at}", arrival.id);
         assert_eq!(arrival.not_after, guard);
+    }
+    for receipt in gateway.get("/v1/receipts").await.lines() {
+        let at: Timestamp = receipt["at"].as_str().unwrap().parse().unwrap();
+        assert!(receipt["event"] != "attempted" || at < guard, "{receipt}");
     }
     let held = hold["total"]["held"].as_u64().unwrap();
     assert_eq!(held + arrivals.len() as u64, BACKLOG, "nothing is lost");

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::oracle::{KINDS, Kind};
-use super::{clock_before, consents, seoul};
+use super::{TRANSIT, clock_before, consents, seoul};
 use crate::gateway::clock::{Fake, pause};
 use crate::gateway::receiver::{Manner, Receiver};
 use crate::gateway::{Gateway, Home, eventually};
@@ -119,12 +119,17 @@ async fn settled(
     .await;
     for arrival in receiver.arrivals() {
         let at = fake.of(arrival.at);
-        assert!(at < arrival.not_after, "{} at {at}", arrival.id);
-        assert!(
-            kind_of(&arrival.id).may_arrive(at),
-            "{} at {at}",
-            arrival.id
-        );
+        assert!(at - TRANSIT < arrival.not_after, "{} at {at}", arrival.id);
+        let kind = kind_of(&arrival.id);
+        let in_time = kind.may_arrive(at) || kind.may_arrive(at - TRANSIT);
+        assert!(in_time, "{} at {at}", arrival.id);
+    }
+    for receipt in gateway.get("/v1/receipts").await.lines() {
+        if receipt["event"] == "attempted" {
+            let at = receipt["at"].as_str().unwrap().parse().unwrap();
+            let id = receipt["message"].as_str().unwrap();
+            assert!(kind_of(id).may_arrive(at), "{id} handed over at {at}");
+        }
     }
     let times = receiver.times();
     assert!(times.values().all(|times| *times == 1), "each arrives once");
