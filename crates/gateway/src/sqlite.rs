@@ -1,7 +1,7 @@
 //! What the books on disk share: how a SQLite file is opened, written in groups, and read without
 //! holding up the runtime.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,6 +69,7 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection> {
         .mode(0o600)
         .open(path)
         .map_err(io)?;
+    let _turn = take_turn(path).map_err(io)?;
     let sql = |error| fault(schema.part, &op(), error, false);
     let mut conn = connect(path).map_err(sql)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
@@ -106,6 +107,19 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection> {
     }
     tx.commit().map_err(sql)?;
     Ok(conn)
+}
+
+/// Waits until nobody else is opening the database at `path`; the turn ends when the file is
+/// dropped. SQLite answers "busy" at once, without its usual patience, to one of two that switch a
+/// new file to its write-ahead log.
+pub(crate) fn take_turn(path: &Path) -> std::io::Result<File> {
+    let turn = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path.with_extension("lock"))?;
+    turn.lock()?;
+    Ok(turn)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -30,6 +30,7 @@ use super::{
     Recalled, Scope, Settle, Settled, Shelf, State,
 };
 use crate::error::{Error, Kind, Result};
+use crate::sqlite::take_turn;
 
 /// Messages forgotten in one transaction, so that upkeep keeps nobody waiting.
 const SWEEP_BATCH: usize = 5_000;
@@ -81,6 +82,10 @@ impl SqliteHold {
     fn open_now(dir: &Path, options: Options) -> Result<Self> {
         let path = schema::prepare(dir)?;
         let health = Arc::new(Health::default());
+        let _turn = take_turn(&path).map_err(|error| {
+            let op = format!("wait for a turn to open {}", path.display());
+            Error::new(Kind::Unavailable, "hold", op).with(error)
+        })?;
         let connection = schema::open_writer(&path, &options)?;
         let reader = Arc::new(Mutex::new(schema::open_reader(&path, &options)?));
         let writer = Writer::start(connection, Arc::clone(&health))?;
