@@ -313,7 +313,8 @@ impl Show {
         match line {
             Some(line) => say_found(&line)?,
             None => out::say(
-                "not in the hold: refused at the gate, or ended longer ago than `hold.keep_ids`; its receipts:",
+                "not in the hold: refused at the gate, or ended longer ago than \
+                 `hold.keep_ids`; its receipts:",
             )?,
         }
         out::say("")?;

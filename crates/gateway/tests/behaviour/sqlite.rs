@@ -251,7 +251,10 @@ async fn data_is_for_its_owner_only() {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
         files += 1;
     }
-    assert_eq!(files, 3, "the file, its log and the log's index");
+    assert_eq!(
+        files, 4,
+        "the file, its log, the log's index and its openers' turn"
+    );
 }
 
 #[tokio::test]

@@ -209,8 +209,8 @@ impl Night {
                      다시 확인합니다."
                 ),
                 &format!(
-                    "08:00. {held} messages leave in order, slowly at first. Consent is asked again \
-                     before each leaves."
+                    "08:00. {held} messages leave in order, slowly at first. Consent is asked \
+                     again before each leaves."
                 ),
             ),
             Scene::ProviderIll => {
@@ -295,8 +295,8 @@ impl Night {
                  않고 확인 대상으로 둡니다."
             ),
             &format!(
-                "Restarted. {held} messages are still on the disk. Advertising whose outcome nobody \
-                 knows is not sent again but put aside for a person."
+                "Restarted. {held} messages are still on the disk. Advertising whose outcome \
+                 nobody knows is not sent again but put aside for a person."
             ),
         )
     }
