@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::Options;
 use super::health::judge;
+use crate::sqlite::PAGE_BYTES;
 use crate::error::{Error, Kind, Result};
 
 /// The file's name in the data directory.
@@ -18,7 +19,7 @@ pub const SCHEMA_VERSION: i64 = 1;
 const WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// Pages in the log after which they are copied into the file: 64 MiB. Ids arrive scattered, so the
 /// same index pages change again and again; copying them seldom copies each once for many changes.
-const CHECKPOINT_PAGES: i64 = 16 * 1024;
+const CHECKPOINT_PAGES: i64 = 4 * 16 * 1024;
 
 /// Shelves carry what their messages share, so that a whole shelf is re-dated in one row. `due` is
 /// null on the shelf of those that ended. Counters are kept in the transaction that moves messages.
@@ -123,6 +124,7 @@ pub(super) fn open_writer(path: &Path, options: &Options) -> Result<Connection> 
     let mut connection = Connection::open(path).map_err(failed)?;
     let set = || -> rusqlite::Result<()> {
         connection.busy_timeout(options.busy_timeout)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;

@@ -28,9 +28,9 @@ use crate::http::spool::{Writer, spool};
 use crate::ingest::wire::{self, Faulty};
 
 /// Most lines accepted in one go: one transaction of the hold.
-const BATCH_MAX: usize = 1_000;
+const BATCH_MAX: usize = 5_000;
 /// Most bytes of lines in one batch; one is read, one waits and one is accepted at a time.
-const BATCH_MAX_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// A batch goes to the gate when nothing more has come for so long.
 const LULL: Duration = Duration::from_millis(5);
 /// How long the head of the answer waits for the first line; see [`Lines::begin`].
