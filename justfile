@@ -22,6 +22,7 @@ sim SEED="":
 bench LINES="1000000":
     cargo bench --package nightgate-core --bench decide
     cargo bench --package nightgate --bench hold
+    cargo bench --package nightgate --bench books
     ./scripts/bench_bulk.sh {{LINES}}
 
 # A night in a minute, on this machine, with made-up recipients.

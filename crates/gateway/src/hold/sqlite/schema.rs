@@ -8,8 +8,8 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::Options;
 use super::health::judge;
-use crate::sqlite::PAGE_BYTES;
 use crate::error::{Error, Kind, Result};
+use crate::sqlite::PAGE_BYTES;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "hold.db";
