@@ -27,7 +27,10 @@ use crate::http::problem::Answer;
 use crate::http::spool::{Writer, spool};
 use crate::ingest::wire::{self, Faulty};
 
-/// Most lines accepted in one go: one transaction of the hold.
+/// Lines that are worth a transaction of the hold while the gate has nothing else to do.
+const BATCH_READY: usize = 1_000;
+/// Most lines accepted in one go, gathered while the gate is busy with earlier ones: the larger the
+/// transaction, the fewer index pages are written twice.
 const BATCH_MAX: usize = 5_000;
 /// Most bytes of lines in one batch; one is read, one waits and one is accepted at a time.
 const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -165,7 +168,11 @@ async fn read(mut lines: Lines, sender: mpsc::Sender<Step>) {
             Next::Line(number, line) => {
                 batch.bytes += line.len();
                 batch.lines.push((number, wire::read(&line)));
-                full = batch.lines.len() >= BATCH_MAX || batch.bytes >= BATCH_MAX_BYTES;
+                let enough = match sender.capacity() {
+                    0 => BATCH_MAX,
+                    _ => BATCH_READY,
+                };
+                full = batch.lines.len() >= enough || batch.bytes >= BATCH_MAX_BYTES;
                 None
             }
             Next::TooLong(number) => {
