@@ -30,7 +30,7 @@ impl Drain {
         let loaded = common.load()?;
         start_log(&loaded.config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let road = Road::open(&loaded.config, Arc::clone(&clock)).await?;
+        let road = Road::open(&loaded.config, Arc::clone(&clock), fastrand::Rng::new()).await?;
         let until = clock.now().checked_add(self.wait).unwrap_or(Timestamp::MAX);
         let bar = bar(&*road.hold, clock.now()).await?;
         let total = drain(&road, until, &bar, common.json).await;

@@ -75,24 +75,26 @@ pub struct Stores {
 }
 
 impl Road {
-    /// Opens the stores of `config` and joins all parts.
+    /// Opens the stores of `config` and joins all parts. `random` jitters waits; a seeded one makes
+    /// a night that can be told again.
     ///
     /// # Errors
     /// A rule pack with faults, a store that cannot be opened, a sink that is set up wrong.
-    pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+    pub async fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        random: fastrand::Rng,
+    ) -> Result<Self, Failure> {
         let stores = Stores::open(config, &*clock).await?;
         let sinks = sinks(config, &clock)?;
         let ports = ports(config, &clock)?;
-        Self::join(config, clock, stores, sinks, ports)
+        Self::join(config, clock, random, stores, sinks, ports)
     }
 
-    /// Joins parts that are open already: for the demo and for tests of the whole road.
-    ///
-    /// # Errors
-    /// A rule pack with faults.
-    pub fn join(
+    fn join(
         config: &Config,
         clock: Arc<dyn Clock>,
+        random: fastrand::Rng,
         stores: Stores,
         sinks: Vec<Arc<dyn Sink>>,
         ports: Vec<Arc<dyn AlertPort>>,
@@ -134,7 +136,7 @@ impl Road {
             alerts: alerts.clone(),
             metrics: Arc::clone(&metrics),
             freeze: Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze)),
-            random: Mutex::new(fastrand::Rng::new()),
+            random: Mutex::new(random),
         };
         let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));

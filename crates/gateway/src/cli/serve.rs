@@ -31,7 +31,7 @@ impl Serve {
         let config = common.load()?.config;
         start_log(&config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let road = Road::open(&config, Arc::clone(&clock)).await?;
+        let road = Road::open(&config, Arc::clone(&clock), fastrand::Rng::new()).await?;
         let listen = config.http.listen;
         let listener = tokio::net::TcpListener::bind(listen)
             .await

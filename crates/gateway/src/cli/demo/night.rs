@@ -20,6 +20,8 @@ use crate::receipt::{Event, Receipt, ReceiptAsk, Subject};
 
 /// The simulated clock moves in steps of at least so long, as a sleeping process wakes.
 const STEP: Duration = Duration::from_millis(250);
+/// The same jitter every time, so that everybody sees the same night.
+const SEED: u64 = 8;
 /// Receipts read at a time.
 const RECEIPTS_PAGE: usize = 5_000;
 /// How long the crashed process is away.
@@ -368,7 +370,7 @@ const RIPPLE: SignedDuration = SignedDuration::from_secs(4);
 
 async fn open(config: &Config, clock: &Arc<ManualClock>) -> Result<Road, Failure> {
     let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
-    Road::open(config, clock).await
+    Road::open(config, clock, fastrand::Rng::with_seed(SEED)).await
 }
 
 fn next_scene(
