@@ -6,6 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use compact_str::CompactString;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,7 @@ pub const CONTENT_TYPE_DEFAULT: &str = "text/plain; charset=utf-8";
 /// The caller's idempotency key: 1 to [`ID_MAX_BYTES`] bytes of visible ASCII.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct MessageId(Arc<str>);
+pub struct MessageId(CompactString);
 
 impl MessageId {
     /// Checks `text` against the rule for ids.
@@ -260,7 +262,7 @@ pub struct Message {
     /// Carried to the sink beside the body.
     pub attributes: BTreeMap<String, String>,
     /// Opaque bytes, carried byte for byte.
-    pub body: Arc<[u8]>,
+    pub body: Bytes,
 }
 
 impl fmt::Debug for Message {

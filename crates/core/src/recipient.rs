@@ -1,8 +1,8 @@
 //! Whom a message goes to, and the key under which that person's consent is kept.
 
 use std::fmt;
-use std::sync::Arc;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use crate::{ranges, zone};
@@ -14,12 +14,12 @@ pub const RECIPIENT_MAX_BYTES: usize = 320;
 /// `Debug` and `Display` mask it; [`Recipient::expose`] is the one way to read it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Recipient(Arc<str>);
+pub struct Recipient(CompactString);
 
 /// A recipient in canonical form (a phone number as E.164), so that `010-1234-5678` and
 /// `+821012345678` share one consent. Personal data: masked like [`Recipient`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RecipientKey(Arc<str>);
+pub struct RecipientKey(CompactString);
 
 impl Recipient {
     /// Checks `text`: 1 to [`RECIPIENT_MAX_BYTES`] bytes, no control characters or surrounding
@@ -62,11 +62,11 @@ impl Recipient {
         if let Some(mobile) = korean_mobile(&self.0, home) {
             return RecipientKey(match std::str::from_utf8(&mobile) {
                 Ok(mobile) if mobile != &*self.0 => mobile.into(),
-                _ => Arc::clone(&self.0),
+                _ => self.0.clone(),
             });
         }
         if ranges::is_canonical(&self.0) {
-            return RecipientKey(Arc::clone(&self.0));
+            return RecipientKey(self.0.clone());
         }
         let american = ranges::american(&self.0, home);
         if let Some(american) = american.as_ref().and_then(|text| str::from_utf8(text).ok())
@@ -74,10 +74,10 @@ impl Recipient {
         {
             return RecipientKey(match valid {
                 true => american.into(),
-                false => Arc::clone(&self.0),
+                false => self.0.clone(),
             });
         }
-        RecipientKey(long_key(&self.0, home).map_or_else(|| Arc::clone(&self.0), Arc::from))
+        RecipientKey(long_key(&self.0, home).map_or_else(|| self.0.clone(), CompactString::from))
     }
 }
 

@@ -8,7 +8,6 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -157,7 +156,7 @@ fn held(
             collapse_key: None,
             content_type: "text/plain; charset=utf-8".into(),
             attributes: [("template".to_owned(), "N-17".to_owned())].into(),
-            body: Arc::from([b'x'; BODY_BYTES]),
+            body: vec![b'x'; BODY_BYTES].into(),
         },
         lane: Lane::new("sms"),
         class: Class::from_name("advertising/lms/KR/Asia/Seoul"),

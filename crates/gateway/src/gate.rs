@@ -15,7 +15,7 @@ use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::{Decided, Decider, names};
 use crate::error::Result;
-use crate::hold::shelf::{shelf_of, shelf_of_now};
+use crate::hold::due::{shelf_of, shelf_of_now};
 use crate::hold::{Held, HoldStore, Lane, Put};
 use crate::metrics::Metrics;
 use crate::receipt::{Event, Receipt, ReceiptLog, Subject};

@@ -1,7 +1,6 @@
 //! Messages, places and rules for tests.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nightgate_core::consent::{Basis, Grant};
@@ -64,7 +63,7 @@ pub(crate) fn message(channel: Channel, purpose: Purpose) -> Message {
         collapse_key: None,
         content_type: "text/plain".into(),
         attributes: std::collections::BTreeMap::new(),
-        body: Arc::from(&b"body"[..]),
+        body: Bytes::from_static(b"body"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a held message is written into columns, and read back: shared by every SQL backend.
 
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -138,7 +139,7 @@ pub(crate) fn read_held(row: &Row<'_>, shelf: &ShelfKey) -> Result<Held> {
             collapse_key: row.get(8)?,
             content_type: row.get(9)?,
             attributes: BTreeMap::new(),
-            body: Arc::default(),
+            body: Bytes::new(),
         },
         key: RecipientKey::from_stored(key),
         lane: shelf.lane.clone(),

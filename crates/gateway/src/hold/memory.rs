@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, MessageId, Priority, Purpose};
 
@@ -123,7 +124,7 @@ impl Rows {
 
     fn end(&mut self, seq: u64, state: State, now: Timestamp) {
         self.turn(seq, state, |row| {
-            row.held.message.body = Arc::default();
+            row.held.message.body = Bytes::new();
             row.held.message.attributes.clear();
             row.ended_at = Some(now);
         });
@@ -375,7 +376,7 @@ impl HoldStore for MemoryHold {
             |row: &&Row| row.state == state && lane.is_none_or(|lane| row.held.lane == *lane);
         let bodiless = |row: &Row| {
             let mut found = row.found();
-            found.held.message.body = Arc::default();
+            found.held.message.body = Bytes::new();
             found
         };
         Ok(rows

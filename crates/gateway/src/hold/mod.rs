@@ -3,9 +3,9 @@
 //! Each line under a method's `# Behaviour` is a test in `tests/behaviour`, run on every backend.
 
 pub(crate) mod codec;
+pub mod due;
 pub mod memory;
 pub mod open;
-pub mod shelf;
 pub mod sqlite;
 
 use std::sync::Arc;

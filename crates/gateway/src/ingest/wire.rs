@@ -3,6 +3,7 @@
 
 mod fields;
 
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -149,7 +150,7 @@ impl Quick<'_> {
         let (body, content_type) = match (self.body, self.body_base64) {
             (Some(raw), None) => body_of(raw).ok()?,
             (None, Some(text)) => (base64_of(&text.0).ok()?, CONTENT_TYPE_BINARY),
-            (None, None) if need == Body::Optional => (Arc::default(), CONTENT_TYPE_DEFAULT),
+            (None, None) if need == Body::Optional => (Bytes::new(), CONTENT_TYPE_DEFAULT),
             _ => return None,
         };
         Some(Message {
@@ -190,22 +191,22 @@ pub fn instant(text: &str) -> Option<Timestamp> {
 }
 
 /// A body with the content type it has unless the producer names another.
-type BodyAndType = (Arc<[u8]>, &'static str);
+type BodyAndType = (Bytes, &'static str);
 
 /// A JSON string is its text; an object or array is its own text, byte for byte.
 fn body_of(raw: &RawValue) -> Result<BodyAndType, String> {
     let text = raw.get();
     match text.as_bytes().first() {
         Some(b'"') => match serde_json::from_str::<Text<'_>>(text) {
-            Ok(text) => Ok((text.0.as_bytes().into(), CONTENT_TYPE_DEFAULT)),
+            Ok(text) => Ok((text.0.into_owned().into(), CONTENT_TYPE_DEFAULT)),
             Err(_) => Err("must be text that Unicode can write".to_owned()),
         },
-        Some(b'{' | b'[') => Ok((text.as_bytes().into(), CONTENT_TYPE_JSON)),
+        Some(b'{' | b'[') => Ok((Bytes::copy_from_slice(text.as_bytes()), CONTENT_TYPE_JSON)),
         _ => Err("must be a string, an object or an array".to_owned()),
     }
 }
 
-fn base64_of(text: &str) -> Result<Arc<[u8]>, String> {
+fn base64_of(text: &str) -> Result<Bytes, String> {
     let bytes = STANDARD.decode(text);
     bytes
         .map(Into::into)

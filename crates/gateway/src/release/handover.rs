@@ -16,7 +16,7 @@ use super::trail::Trail;
 use crate::alert::text;
 use crate::decider::{Instant, moves_as_one, names};
 use crate::error::Result;
-use crate::hold::shelf::shelf_of;
+use crate::hold::due::shelf_of;
 use crate::hold::{End, Leased, Settle, Settled, Token, Verdict};
 use crate::receipt::{Event, Receipt, Subject};
 use crate::sink::{Outbound, Outcome};

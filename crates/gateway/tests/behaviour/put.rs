@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use nightgate::hold::{End, Put, Scope, State, Verdict};
 use nightgate_core::message::BODY_MAX_BYTES;
@@ -42,7 +43,7 @@ async fn a_message_reads_back_byte_for_byte() {
             held.message.body = vec![0xFF; BODY_MAX_BYTES].into();
             held.message.send_at = Some(Timestamp::MIN);
         });
-        let empty = with("empty", |held| held.message.body = Arc::default());
+        let empty = with("empty", |held| held.message.body = Bytes::new());
         let plain = with("plain", |held| {
             held.key = RecipientKey::from_stored(held.message.recipient.expose());
         });
@@ -73,7 +74,7 @@ async fn an_id_that_is_held_lent_or_buried_is_a_duplicate_and_nothing_changes() 
             let other = || {
                 with("a", |held| {
                     held.due = at(99);
-                    held.message.body = Arc::from(*b"other");
+                    held.message.body = Bytes::from_static(b"other");
                     held.message.priority = Priority::new(0).unwrap();
                 })
             };

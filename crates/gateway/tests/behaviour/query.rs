@@ -1,7 +1,6 @@
 //! `find` and `list`.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use nightgate::hold::{Lane, State};
 
 use crate::backends::{always, on_each};
@@ -63,7 +62,7 @@ async fn list_shows_one_state_oldest_first_without_bodies() {
         );
         assert_eq!(list(State::Buried, None, ALL).await, [""; 0]);
         let mut bodiless = attributed;
-        bodiless.message.body = Arc::default();
+        bodiless.message.body = Bytes::new();
         assert!(hold.list(State::Held, None, 3).await.unwrap()[2].held == bodiless);
 
         let loan = lease_one(hold, at(0)).await;

@@ -148,7 +148,7 @@ async fn done_keeps_the_id_and_drops_body_and_attributes() {
             );
             let found = find(hold, &name).await.unwrap();
             let mut left = message;
-            left.message.body = [].into();
+            left.message.body = bytes::Bytes::new();
             left.message.attributes.clear();
             assert_eq!(found.state, expected);
             assert!(found.held == left, "{found:?}");

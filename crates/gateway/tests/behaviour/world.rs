@@ -58,7 +58,7 @@ pub(crate) fn held(name: &str) -> Held {
             collapse_key: None,
             content_type: "text/plain".into(),
             attributes: BTreeMap::new(),
-            body: Arc::from(format!("body of {name}").as_bytes()),
+            body: format!("body of {name}").into(),
         },
         lane: lane(),
         class: class("advertising/lms/KR/Asia/Seoul"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use nightgate::consent::{Act, ConsentEvent};
 use nightgate::hold::{Lane, Scope as Reach};
@@ -281,7 +282,7 @@ impl Script {
             collapse_key: None,
             content_type: "text/plain".into(),
             attributes: BTreeMap::new(),
-            body: Arc::from(*b"body"),
+            body: Bytes::from_static(b"body"),
         };
         Line { message, key }
     }

@@ -201,7 +201,7 @@ fn lend(
             let mut held = codec::read_held(row, &key)?;
             let attributes = row.get_ref(HELD_WIDTH + 3)?.as_str_or_null()?;
             held.message.attributes = codec::read_attributes(attributes)?;
-            held.message.body = row.get_ref(HELD_WIDTH + 4)?.as_blob()?.into();
+            held.message.body = row.get_ref(HELD_WIDTH + 4)?.as_blob()?.to_vec().into();
             let lease: i64 = row.get(HELD_WIDTH)?;
             Ok(Leased {
                 token: Token {

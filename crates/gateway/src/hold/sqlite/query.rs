@@ -1,6 +1,6 @@
 //! Reading: nothing here changes anything, and none of it waits for the writer.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use jiff::Timestamp;
 use nightgate_core::MessageId;
@@ -75,7 +75,7 @@ pub(super) fn find(connection: &Connection, ids: &[MessageId]) -> Result<Vec<Opt
             let found = read.query_row([id.as_str()], |row| {
                 let mut found = read_found(row)?;
                 let body = row.get_ref(FOUND_WIDTH + 1)?.as_blob_or_null()?;
-                found.held.message.body = body.map_or_else(Arc::default, Arc::from);
+                found.held.message.body = body.map(Bytes::copy_from_slice).unwrap_or_default();
                 Ok(found)
             });
             found.optional()

@@ -1,5 +1,6 @@
 //! Consents: what a recipient agreed to, and recording what they did.
 
+use bytes::Bytes;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -130,7 +131,7 @@ fn standing(api: &Api, recipient: Recipient, state: Consent) -> Answer<ConsentLi
         collapse_key: None,
         content_type: CONTENT_TYPE_DEFAULT.into(),
         attributes: std::collections::BTreeMap::new(),
-        body: Arc::default(),
+        body: Bytes::new(),
     };
     let answer = ConsentAnswer::Known(state);
     let decided = api

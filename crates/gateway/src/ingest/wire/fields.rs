@@ -1,5 +1,6 @@
 //! The slow reading of a message: field by field, so that every fault is found.
 
+use bytes::Bytes;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -207,7 +208,7 @@ impl<'a> Reading<'a> {
         })
     }
 
-    fn body(&mut self, need: Body) -> (Arc<[u8]>, &'static str) {
+    fn body(&mut self, need: Body) -> (Bytes, &'static str) {
         let read = match (self.value("body"), self.value("body_base64")) {
             (Some(raw), None) => body_of(raw).map_err(|rule| ("body", rule)),
             (None, Some(raw)) => serde_json::from_str::<Text<'_>>(raw.get())
@@ -215,7 +216,7 @@ impl<'a> Reading<'a> {
                 .and_then(|Text(text): Text<'_>| base64_of(&text))
                 .map(|bytes| (bytes, CONTENT_TYPE_BINARY))
                 .map_err(|rule| ("body_base64", rule)),
-            (None, None) if need == Body::Optional => Ok((Arc::default(), CONTENT_TYPE_DEFAULT)),
+            (None, None) if need == Body::Optional => Ok((Bytes::new(), CONTENT_TYPE_DEFAULT)),
             (None, None) => Err(("body", "or `body_base64` must be there".to_owned())),
             (Some(_), Some(_)) => {
                 let rule = "must not stand beside `body`: give one of the two";
@@ -224,7 +225,7 @@ impl<'a> Reading<'a> {
         };
         read.unwrap_or_else(|(field, rule)| {
             self.fault(field, rule);
-            (Arc::default(), CONTENT_TYPE_DEFAULT)
+            (Bytes::new(), CONTENT_TYPE_DEFAULT)
         })
     }
 }

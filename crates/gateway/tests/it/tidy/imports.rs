@@ -36,7 +36,7 @@ const PORT_PARTS: &[&str] = &[
     "alert::desk",
     "alert::text",
     "consent::import",
-    "hold::shelf",
+    "hold::due",
     "receipt::export",
 ];
 const SOURCE: &str = "crates/gateway/src/";
