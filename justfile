@@ -23,6 +23,7 @@ bench LINES="1000000":
     cargo bench --package nightgate-core --bench decide
     cargo bench --package nightgate --bench hold
     cargo bench --package nightgate --bench books
+    cargo bench --package nightgate --bench ingest
     ./scripts/bench_bulk.sh {{LINES}}
 
 # A night in a minute, on this machine, with made-up recipients.

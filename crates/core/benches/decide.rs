@@ -22,7 +22,7 @@ use nightgate_core::consent::{Basis, Grant};
 use nightgate_core::ruleset::PackSource;
 use nightgate_core::{
     Channel, Consent, ConsentAnswer, Facts, House, Jurisdiction, Message, MessageId, Priority,
-    Purpose, Recipient, Ruleset, Scope, decide, locate,
+    Purpose, Recipient, Round, Ruleset, Scope, decide, locate,
 };
 
 const KR: &str = include_str!("../../../rules/kr.toml");
@@ -131,6 +131,10 @@ fn main() {
         black_box(decide(&rules, message, &facts, day));
     };
     time("locate + class + decide: +8210…", &ads, whole);
+    let mut round = Round::new(&rules, &house, day);
+    time("the same in a round: +8210…", &ads, |message| {
+        black_box(round.decide(message, &general).decision);
+    });
     let national = messages(Purpose::Advertising, |index| {
         format!("010-{:04}-{index:04}", 2000)
     });

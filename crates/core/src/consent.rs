@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::hours::closing;
@@ -128,10 +129,7 @@ impl Validity {
     #[must_use]
     pub fn end(&self, granted: Timestamp) -> Timestamp {
         let given = self.zone.to_datetime(granted).date();
-        Span::new()
-            .try_years(self.years)
-            .and_then(|years| given.checked_add(years))
-            .ok()
+        years_later(given, self.years)
             .and_then(|day| closing(&self.zone, day.at(0, 0, 0, 0)))
             .unwrap_or(Timestamp::MAX)
     }
@@ -227,6 +225,15 @@ impl Consent {
     }
 }
 
+/// The same day `years` later, or the last of its month; `None` beyond the calendar. Spans do the
+/// same, at three times the price, and this is asked for every message.
+fn years_later(day: Date, years: i16) -> Option<Date> {
+    let year = day.year().checked_add(years)?;
+    Date::new(year, day.month(), day.day())
+        .or_else(|_| Date::new(year, day.month(), 1).map(Date::last_of_month))
+        .ok()
+}
+
 /// Order of grants: later first, then weaker.
 fn rank(grant: &Grant) -> (Timestamp, bool, Reverse<Option<Timestamp>>) {
     match grant.basis {
@@ -260,5 +267,30 @@ impl ConsentSnapshot {
             Scope::General => self.general,
             Scope::Night => self.night,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Span;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn years_later_is_what_spans_say(days in -719_000..2_932_000_i32, years in 0..200_i16) {
+            let day = Date::constant(1970, 1, 1).saturating_add(Span::new().days(days));
+            let by_span = day.checked_add(Span::new().years(years)).ok();
+            prop_assert_eq!(years_later(day, years), by_span);
+        }
+    }
+
+    #[test]
+    fn a_leap_day_ends_on_the_last_of_february() {
+        let day = Date::constant(2024, 2, 29);
+        assert_eq!(years_later(day, 2), Some(Date::constant(2026, 2, 28)));
+        assert_eq!(years_later(day, 4), Some(Date::constant(2028, 2, 29)));
+        assert_eq!(years_later(Date::MAX, 1), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The one question Nightgate asks, twice: may this message leave now?
 
+mod round;
 mod weigh;
 
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use crate::consent::{ConsentAnswer, ConsentSnapshot};
 use crate::message::{Message, MessageId};
 use crate::ruleset::Ruleset;
 use crate::zone::{Place, ZoneSource};
-use weigh::Answer;
+pub use round::{Round, Ruled};
+use weigh::{Answer, Verdict};
 pub use weigh::{CONSENT_RECHECK, PERMIT_MAX_LIFE, RULES_RECHECK};
 
 /// What a decision needs to know beside rules, message and time.
@@ -142,6 +144,12 @@ impl Permit {
         &self.reason
     }
 
+    /// Why it might have left. The permit is given up.
+    #[must_use]
+    pub fn into_reason(self) -> Reason {
+        self.reason
+    }
+
     /// Whether it still holds at `now`.
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
@@ -197,12 +205,24 @@ pub fn decide(rules: &Ruleset, message: &Message, facts: &Facts<'_>, now: Timest
     let brief = rules.brief(message, facts.place);
     let consent = facts.consent.snapshot(now, &brief.validity);
     let verdict = weigh::weigh(&brief, message, consent, now);
+    let zones = &facts.place.zones;
+    let zone = (zones.source, Arc::clone(&zones.name));
+    of_verdict(verdict, Arc::clone(rules.version()), zone, message, consent)
+}
+
+fn of_verdict(
+    verdict: Verdict,
+    ruleset: Arc<str>,
+    (zone_source, zone): (ZoneSource, Arc<str>),
+    message: &Message,
+    consent: ConsentSnapshot,
+) -> Decision {
     let reason = Reason {
         code: verdict.code,
         rule: verdict.rule,
-        ruleset: Arc::clone(rules.version()),
-        zone: Arc::clone(&facts.place.zones.name),
-        zone_source: facts.place.zones.source,
+        ruleset,
+        zone,
+        zone_source,
         opens: verdict.opens,
         closes: verdict.closes,
         consent,

@@ -18,7 +18,7 @@ pub mod zone;
 pub use consent::{
     Basis, Consent, ConsentAnswer, ConsentSnapshot, Fact, Grant, Scope, Standing, Validity,
 };
-pub use decision::{Code, Decision, Facts, Permit, Reason, decide};
+pub use decision::{Code, Decision, Facts, Permit, Reason, Round, Ruled, decide};
 pub use explain::{Answer, Language, explain};
 pub use message::{Channel, Class, FieldFault, Message, MessageId, Priority, Purpose};
 pub use recipient::{Recipient, RecipientKey};

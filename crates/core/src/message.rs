@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::recipient::Recipient;
-use crate::zone::Jurisdiction;
+use crate::zone::{Jurisdiction, ZoneSource, Zones};
 
 /// Longest message id, in bytes. Room for two UUIDs and a prefix; ids are dedupe keys, not payload.
 pub const ID_MAX_BYTES: usize = 128;
@@ -54,6 +54,13 @@ impl MessageId {
             return Err("must be visible ASCII without spaces".to_owned());
         }
         Ok(Self(text.into()))
+    }
+
+    /// An id read back from a store, which held it to the rule of [`MessageId::new`].
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        debug_assert!(Self::new(text).is_ok(), "a stored id breaks its rule");
+        Self(text.into())
     }
 
     /// The id as the caller wrote it.
@@ -303,6 +310,13 @@ impl fmt::Display for FieldFault {
     }
 }
 
+/// Whether a control character stands in `text`. Nearly all texts are plain ASCII, which is told
+/// apart quickly.
+pub(crate) fn has_control(text: &str) -> bool {
+    let ordinary = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    !text.bytes().all(ordinary) && text.chars().any(char::is_control)
+}
+
 impl Message {
     /// Every rule this message breaks; empty when it may enter. Types already hold the rest.
     #[must_use]
@@ -313,7 +327,7 @@ impl Message {
             if value.is_empty() || value.len() > max {
                 let rule = format!("must be 1 to {max} bytes, is {}", value.len());
                 faults.push(FieldFault::new(field, rule));
-            } else if value.chars().any(char::is_control) {
+            } else if has_control(value) {
                 faults.push(FieldFault::new(field, "must not hold control characters"));
             }
         };
@@ -336,7 +350,9 @@ impl Message {
             );
             faults.push(FieldFault::new("body", rule));
         }
+        // Zones in use are at hand; the database is asked about the others.
         if let Some(zone) = &self.zone
+            && Zones::named(zone, ZoneSource::Message).is_none()
             && jiff::tz::TimeZone::get(zone).is_err()
         {
             faults.push(FieldFault::new(

@@ -5,6 +5,7 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
+use crate::message::has_control;
 use crate::{ranges, zone};
 
 /// Longest recipient, in bytes: the longest e-mail address (RFC 5321) and any push token in use.
@@ -34,10 +35,20 @@ impl Recipient {
                 text.len()
             ));
         }
-        if text.chars().any(char::is_control) || text.trim() != text {
+        if has_control(text) || text.trim() != text {
             return Err("must not hold control characters or surrounding spaces".to_owned());
         }
         Ok(Self(text.into()))
+    }
+
+    /// A recipient read back from a store, which held it to the rule of [`Recipient::new`].
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        debug_assert!(
+            Self::new(text).is_ok(),
+            "a stored recipient breaks its rule"
+        );
+        Self(text.into())
     }
 
     /// The recipient in clear, for the sink and the stores.

@@ -375,22 +375,29 @@ fn ranged(text: &str) -> Option<Dialled> {
 
 /// The common case without the numbering plans: a number of a country with one clock.
 fn one_clock(text: &str, home: Jurisdiction) -> Option<Dialled> {
-    let (_, region, zone) = if let Some(digits) = text.strip_prefix('+') {
-        // Shorter or longer ones are for the plans to judge, as is anything with separators.
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        let whole = plain && (9..=14).contains(&digits.len());
-        ONE_CLOCK
-            .iter()
-            .find(|(code, ..)| whole && digits.starts_with(code))?
-    } else {
-        recipient::korean_mobile(text, home.as_str())?;
-        &ONE_CLOCK[0]
-    };
+    let (_, region, zone) = ONE_CLOCK.get(usize::from(home_clock(text, home)?))?;
     Some(Dialled {
         jurisdiction: Jurisdiction::new(region).ok(),
         zones: Zones::named(zone, ZoneSource::Number),
         valid: false,
     })
+}
+
+/// The row of [`ONE_CLOCK`] that a number is of. Two numbers of one row are at one place.
+pub(crate) fn home_clock(text: &str, home: Jurisdiction) -> Option<u8> {
+    let Some(digits) = text.strip_prefix('+') else {
+        recipient::korean_mobile(text, home.as_str())?;
+        return Some(0);
+    };
+    // Shorter or longer ones are for the plans to judge, as is anything with separators.
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !plain || !(9..=14).contains(&digits.len()) {
+        return None;
+    }
+    let row = ONE_CLOCK
+        .iter()
+        .position(|(code, ..)| digits.starts_with(code))?;
+    u8::try_from(row).ok()
 }
 
 #[cfg(test)]

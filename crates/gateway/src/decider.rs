@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nightgate_core::{
-    Class, Code, Consent, ConsentAnswer, Decision, Facts, House, Message, Place, Purpose,
-    RecipientKey, Ruleset, decide, locate,
+    Class, Code, Consent, ConsentAnswer, Decision, House, Message, Place, Purpose, RecipientKey,
+    Round, Ruleset,
 };
 
 use crate::clock::Clock;
@@ -44,8 +44,22 @@ pub struct Decisions {
     pub consent_fault: Option<Error>,
 }
 
-/// What the book said of the recipients of advertising, and why it said nothing, if so.
-type Asked = (Vec<ConsentAnswer>, Option<Error>);
+/// What the book said of some recipients, in their order.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Nothing, if the book could not be asked.
+    known: Vec<Consent>,
+    /// Why not.
+    pub(crate) fault: Option<Error>,
+}
+
+/// The answers to one batch, message by message.
+pub(crate) struct Answers<'a> {
+    round: Round<'a>,
+    told: std::vec::IntoIter<Consent>,
+    /// Classes, and what they are called where a consent lifted their windows.
+    lifted: Vec<(Class, Class)>,
+}
 
 /// One instant by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +107,8 @@ impl Decider {
         keys: &[&RecipientKey],
         now: Timestamp,
     ) -> Decisions {
-        let asked = self.ask(messages, keys).await;
-        self.weigh(messages, asked, now)
+        let told = self.ask_about(messages, keys).await;
+        self.weigh(messages, told, now)
     }
 
     /// The same at the instant at which the consent book has answered. To decide at an instant
@@ -105,84 +119,119 @@ impl Decider {
         keys: &[&RecipientKey],
         clock: &dyn Clock,
     ) -> (Decisions, Instant) {
-        let asked = self.ask(messages, keys).await;
+        let told = self.ask_about(messages, keys).await;
         let at = Instant {
             wall: clock.now(),
             monotonic: clock.monotonic(),
         };
-        (self.weigh(messages, asked, at.wall), at)
+        (self.weigh(messages, told, at.wall), at)
     }
 
     /// Asks the book about the recipients of advertising, in order.
-    async fn ask(&self, messages: &[&Message], keys: &[&RecipientKey]) -> Asked {
+    async fn ask_about(&self, messages: &[&Message], keys: &[&RecipientKey]) -> Told {
         let asked: Vec<RecipientKey> = messages
             .iter()
             .zip(keys)
             .filter(|(message, _)| message.purpose == Purpose::Advertising)
             .map(|(_, key)| (*key).clone())
             .collect();
-        self.look_up(&asked).await
+        self.ask(&asked).await
     }
 
-    fn weigh(
-        &self,
-        messages: &[&Message],
-        (answers, consent_fault): Asked,
-        now: Timestamp,
-    ) -> Decisions {
-        let mut answers = answers.into_iter();
-        let all = messages
-            .iter()
-            .map(|message| {
-                let answer = match message.purpose {
-                    Purpose::Advertising => answers.next().unwrap_or(ConsentAnswer::Unknown),
-                    // No rule asks for consent to information, so the book is not asked either.
-                    Purpose::Informational => ConsentAnswer::Known(Consent::default()),
-                };
-                self.decide_one(message, &answer, now)
-            })
-            .collect();
+    fn weigh(&self, messages: &[&Message], told: Told, now: Timestamp) -> Decisions {
+        let (mut answers, consent_fault) = self.answers(told, now);
+        let mut all = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (decision, place, class) = answers.next(message);
+            all.push(Decided {
+                decision,
+                place: place.clone(),
+                class,
+            });
+        }
         Decisions { all, consent_fault }
     }
 
     /// Decides one message as if the consent book had given `answer`: the dry run.
     #[must_use]
     pub fn decide_one(&self, message: &Message, answer: &ConsentAnswer, now: Timestamp) -> Decided {
-        let place = locate(message, &self.house);
-        let facts = Facts {
-            consent: answer,
-            place: &place,
+        let mut round = Round::new(&self.rules, &self.house, now);
+        let ruled = round.decide(message, answer);
+        let class = match is_lifted(&ruled.decision) {
+            true => lifted(ruled.class),
+            false => ruled.class.clone(),
         };
-        let decision = decide(&self.rules, message, &facts, now);
-        let mut class = self.rules.class(message, &place);
-        if let Decision::Send(permit) = &decision
-            && permit.reason().code == Code::LiftedByConsent
-        {
-            class = Class::from_name(&format!("{}{LIFTED}", class.as_str()));
-        }
         Decided {
-            decision,
-            place,
+            decision: ruled.decision,
+            place: ruled.place.clone(),
             class,
         }
     }
 
-    async fn look_up(&self, keys: &[RecipientKey]) -> Asked {
+    /// What the book says of `keys`: the recipients of advertising. No rule asks for consent to
+    /// information, so about the rest it is not asked.
+    pub(crate) async fn ask(&self, keys: &[RecipientKey]) -> Told {
         if keys.is_empty() {
-            return (Vec::new(), None);
+            return Told {
+                known: Vec::new(),
+                fault: None,
+            };
         }
-        match self.consent.look_up(keys).await {
-            Ok(known) if known.len() == keys.len() => {
-                (known.into_iter().map(ConsentAnswer::Known).collect(), None)
-            }
+        let (known, fault) = match self.consent.look_up(keys).await {
+            Ok(known) if known.len() == keys.len() => (known, None),
             Ok(_) => {
                 let kind = crate::error::Kind::Corrupt;
                 let fault = Error::new(kind, "consent", "match answers to recipients");
-                (vec![ConsentAnswer::Unknown; keys.len()], Some(fault))
+                (Vec::new(), Some(fault))
             }
-            Err(fault) => (vec![ConsentAnswer::Unknown; keys.len()], Some(fault)),
-        }
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
+        Told { known, fault }
     }
+
+    /// The answers to a batch of which the book told so much, and why it told nothing, if so.
+    pub(crate) fn answers(&self, told: Told, now: Timestamp) -> (Answers<'_>, Option<Error>) {
+        let answers = Answers {
+            round: Round::new(&self.rules, &self.house, now),
+            told: told.known.into_iter(),
+            lifted: Vec::new(),
+        };
+        (answers, told.fault)
+    }
+}
+
+impl Answers<'_> {
+    /// The answer to the next message, with whose law and which clocks were asked, and its class.
+    /// To be asked in the order of the batch.
+    pub(crate) fn next(&mut self, message: &Message) -> (Decision, &Place, Class) {
+        let answer = match message.purpose {
+            Purpose::Advertising => self.told.next().map(ConsentAnswer::Known),
+            Purpose::Informational => Some(ConsentAnswer::Known(Consent::default())),
+        };
+        let answer = answer.unwrap_or(ConsentAnswer::Unknown);
+        let ruled = self.round.decide(message, &answer);
+        if !is_lifted(&ruled.decision) {
+            return (ruled.decision, ruled.place, ruled.class.clone());
+        }
+        let known = self.lifted.iter().find(|(class, _)| class == ruled.class);
+        let class = match known {
+            Some((_, lifted)) => lifted.clone(),
+            None => {
+                let lifted = lifted(ruled.class);
+                self.lifted.push((ruled.class.clone(), lifted.clone()));
+                lifted
+            }
+        };
+        (ruled.decision, ruled.place, class)
+    }
+}
+
+fn is_lifted(decision: &Decision) -> bool {
+    matches!(decision, Decision::Send(permit) if permit.reason().code == Code::LiftedByConsent)
+}
+
+fn lifted(class: &Class) -> Class {
+    Class::from_name(&format!("{}{LIFTED}", class.as_str()))
 }
 
 /// A decision as the metrics name it: the answer and what decided.

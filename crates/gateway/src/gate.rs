@@ -1,39 +1,57 @@
 //! The only way in: validate, decide, put, file the receipt, answer.
 
-use std::collections::HashMap;
+mod batch;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use nightgate_core::{
-    Channel, Decision, FieldFault, Message, MessageId, Purpose, Reason, RecipientKey,
-};
+use nightgate_core::{Answer, Channel, Code, FieldFault, Message, MessageId, Purpose, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
-use crate::decider::{Decided, Decider, names};
-use crate::error::Result;
-use crate::hold::due::{shelf_of, shelf_of_now};
-use crate::hold::{Held, HoldStore, Lane, Put};
+use crate::decider::Decider;
+use crate::error::{Error, Result};
+use crate::hold::{HoldStore, Lane, Limit, Put, Refusing};
 use crate::metrics::Metrics;
-use crate::receipt::{Event, Receipt, ReceiptLog, Subject};
+use crate::receipt::{Receipt, ReceiptLog};
+use batch::{Checked, Staged};
 
 /// Which lane carries a message.
 #[derive(Clone, Debug, Default)]
-pub struct Routes(HashMap<(Purpose, Channel), Lane>);
+pub struct Routes([Option<Lane>; ROUTES]);
+
+/// Pairs of purpose and channel.
+const ROUTES: usize = Purpose::ALL.len() * Channel::ALL.len();
 
 impl Routes {
     /// Routes from pairs of what a lane carries; a later pair replaces an earlier one.
     pub fn new(pairs: impl IntoIterator<Item = ((Purpose, Channel), Lane)>) -> Self {
-        Self(pairs.into_iter().collect())
+        let mut routes = Self::default();
+        for ((purpose, channel), lane) in pairs {
+            routes.0[Self::place(purpose, channel)] = Some(lane);
+        }
+        routes
     }
 
     /// The lane for a message, if any lane carries its purpose and channel.
     #[must_use]
     pub fn lane(&self, message: &Message) -> Option<&Lane> {
-        self.0.get(&(message.purpose, message.channel))
+        self.0[Self::place(message.purpose, message.channel)].as_ref()
+    }
+
+    /// The same lanes under names of their own: counted by who handles one batch, on whatever core
+    /// that is, and by nobody else.
+    fn copied(&self) -> Self {
+        let copy = |lane: &Option<Lane>| lane.as_ref().map(|lane| Lane::new(lane.as_str()));
+        Self(self.0.each_ref().map(copy))
+    }
+
+    const fn place(purpose: Purpose, channel: Channel) -> usize {
+        purpose as usize * Channel::ALL.len() + channel as usize
     }
 }
 
@@ -75,9 +93,21 @@ pub enum Status {
     Duplicate,
     /// Not stored: a field breaks a rule.
     Invalid,
+    /// Not stored: the hold has no room for it now. Send it again later.
+    NoRoom,
 }
 
 impl Status {
+    /// Every status, in declaration order.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::Held,
+        Self::Refused,
+        Self::Duplicate,
+        Self::Invalid,
+        Self::NoRoom,
+    ];
+
     /// Its one name, in JSON and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -87,6 +117,7 @@ impl Status {
             Self::Refused => "refused",
             Self::Duplicate => "duplicate",
             Self::Invalid => "invalid",
+            Self::NoRoom => "no_room",
         }
     }
 }
@@ -100,22 +131,68 @@ pub struct Accepted {
     pub status: Status,
     /// When it is worth asking again (held), or now (accepted).
     pub due: Option<Timestamp>,
-    /// The recipient's zone, in which `due` is shown: the first of the candidates.
-    pub zone: Option<TimeZone>,
-    /// Why, unless it is invalid or a duplicate.
-    pub reason: Option<Reason>,
-    /// What the rules answered, for a sentence about `reason`; with it and without it alike.
-    pub answer: Option<nightgate_core::Answer>,
+    /// What decided, unless it is invalid. Of a duplicate only the clock means anything.
+    pub ruling: Option<Arc<Ruling>>,
+    /// The whole of why, if [`Detail::Reasons`] was asked for, unless it is invalid or a duplicate.
+    pub why: Option<Box<Why>>,
     /// The rules its fields break, if it is invalid.
     pub faults: Vec<FieldFault>,
+    /// What ran out, if there is no room for it.
+    pub limit: Option<Limit>,
 }
 
-/// A valid message on its way through the gate.
-struct Entering {
-    place: usize,
-    message: Message,
-    key: RecipientKey,
-    lane: Lane,
+/// What decided about a message; one for all messages of a batch that were told the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// What decided.
+    pub code: Code,
+    /// The rule that decided, if one did.
+    pub rule: Option<Arc<str>>,
+    /// The candidate zones, joined by `+`.
+    pub zone: Arc<str>,
+    /// The recipient's clock, on which `due` is shown: the first of the candidates.
+    pub clock: Option<TimeZone>,
+}
+
+/// What a sentence for people is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// What the rules answered.
+    pub answer: Answer,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// How much the answers of a gate tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What decided.
+    Rulings,
+    /// Also the whole reason.
+    Reasons,
+}
+
+/// Messages that are in the hold, and their receipts, which are not yet filed.
+#[must_use = "what is not filed has no receipt"]
+pub struct Entered {
+    answers: Vec<Accepted>,
+    purposes: Vec<Purpose>,
+    /// Of what is new.
+    receipts: Vec<Receipt>,
+    /// The places of what was known already, with the receipt of who has none.
+    duplicates: Vec<(usize, Receipt)>,
+    began: Duration,
+    at: Timestamp,
+    outcome: Result<()>,
+}
+
+/// A batch that could not be stored: nothing was promised.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub fault: Error,
+    /// The ids, in order; nothing else in them holds.
+    pub answers: Vec<Accepted>,
 }
 
 impl Gate {
@@ -147,48 +224,86 @@ impl Gate {
     /// When the hold or the receipt log cannot be written: nothing was promised, send the same
     /// messages again; their ids make that safe.
     pub async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>> {
+        let entered = self.put(messages, Detail::Reasons).await;
+        self.file(entered).await.map_err(|failed| failed.fault)
+    }
+
+    /// The first half of [`Gate::accept`]: validates, decides and puts. Put comes before the
+    /// receipt: only it can tell a new message from a duplicate, which must not get a second
+    /// receipt. Nothing is promised before [`Gate::file`] has answered; meanwhile the next batch
+    /// may be put.
+    pub async fn put(&self, messages: Vec<Message>, detail: Detail) -> Entered {
         let began = self.parts.clock.monotonic();
-        let purposes: Vec<Purpose> = messages.iter().map(|message| message.purpose).collect();
-        let mut answers = Vec::with_capacity(messages.len());
-        let entering = self.validate(messages, &mut answers);
-        let (decided, at) = {
-            let messages: Vec<&Message> = entering.iter().map(|one| &one.message).collect();
-            let keys: Vec<&RecipientKey> = entering.iter().map(|one| &one.key).collect();
-            let (decider, clock) = (&self.parts.decider, &*self.parts.clock);
-            decider.decide_now(&messages, &keys, clock).await
+        let purposes = messages.iter().map(|message| message.purpose).collect();
+        let checked = self.check(&messages);
+        let told = {
+            let advertised = checked.advertised(&messages);
+            self.parts.decider.ask(&advertised).await
         };
-        let now = at.wall;
-        if let Some(fault) = &decided.consent_fault {
+        let now = self.parts.clock.now();
+        let (answers, fault) = self.parts.decider.answers(told, now);
+        let (mut answered, staged) = checked.decide(messages, answers, now, detail);
+        if let Some(fault) = &fault {
             self.parts.alerts.raise(text::of_fault(fault, now));
         }
-        let outcome = self.enter(entering, decided.all, now, &mut answers).await;
-        if let Err(fault) = &outcome {
+        staged.counts.tell(&self.parts.metrics);
+        let stored = self.store(staged, now, &mut answered).await;
+        if let Err(fault) = &stored {
             self.parts.alerts.raise(text::of_fault(fault, now));
         }
-        outcome?;
-        for (answer, purpose) in answers.iter().zip(purposes) {
-            self.parts
-                .metrics
-                .messages(answer.status.as_str(), purpose, 1);
+        let (outcome, (receipts, duplicates)) = match stored {
+            Ok(receipts) => (Ok(()), receipts),
+            Err(fault) => (Err(fault), (Vec::new(), Vec::new())),
+        };
+        Entered {
+            answers: answered,
+            purposes,
+            receipts,
+            duplicates,
+            began,
+            at: now,
+            outcome,
         }
-        self.parts
-            .metrics
-            .accept_took(self.parts.clock.monotonic().saturating_sub(began));
-        if answers
-            .iter()
-            .any(|answer| answer.status == Status::Accepted)
-        {
+    }
+
+    /// The second half: files the receipts of what is new and completes the answers. Batches of one
+    /// producer are filed in the order in which they were put.
+    ///
+    /// # Errors
+    /// When either half could not be written.
+    pub async fn file(&self, mut entered: Entered) -> std::result::Result<Vec<Accepted>, Failed> {
+        let outcome = match std::mem::replace(&mut entered.outcome, Ok(())) {
+            Ok(()) => self.file_receipts(&mut entered).await.inspect_err(|fault| {
+                self.parts.alerts.raise(text::of_fault(fault, entered.at));
+            }),
+            failed => failed,
+        };
+        let Entered {
+            answers,
+            purposes,
+            began,
+            ..
+        } = entered;
+        if let Err(fault) = outcome {
+            return Err(Failed { fault, answers });
+        }
+        count(&answers, &purposes, &self.parts.metrics);
+        let took = self.parts.clock.monotonic().saturating_sub(began);
+        self.parts.metrics.accept_took(took);
+        let may_leave = |answer: &Accepted| answer.status == Status::Accepted;
+        if answers.iter().any(may_leave) {
             self.wake.send_modify(|wakes| *wakes += 1);
         }
         Ok(answers)
     }
 
-    /// Answers the invalid ones and passes on the rest. Every answer gets its place at once.
-    fn validate(&self, messages: Vec<Message>, answers: &mut Vec<Accepted>) -> Vec<Entering> {
-        let mut entering = Vec::with_capacity(messages.len());
-        for (place, message) in messages.into_iter().enumerate() {
+    /// Finds faults, lanes and keys.
+    fn check(&self, messages: &[Message]) -> Checked {
+        let mut checked = Checked::with_capacity(messages.len());
+        let routes = self.parts.routes.copied();
+        for message in messages {
             let mut faults = message.faults();
-            let lane = self.parts.routes.lane(&message).cloned();
+            let lane = routes.lane(message);
             if lane.is_none() {
                 let rule = format!(
                     "{} has no lane for {} messages",
@@ -196,88 +311,99 @@ impl Gate {
                 );
                 faults.push(FieldFault::new("channel", rule));
             }
-            let status = if faults.is_empty() {
-                Status::Duplicate
-            } else {
-                Status::Invalid
-            };
-            let id = message.id.clone();
-            answers.push(Accepted {
-                id,
-                status,
-                due: None,
-                zone: None,
-                reason: None,
-                answer: None,
-                faults,
-            });
-            if let (Status::Duplicate, Some(lane)) = (status, lane) {
-                let key = self.parts.decider.key(&message);
-                entering.push(Entering {
-                    place,
-                    message,
-                    key,
-                    lane,
-                });
+            match lane.filter(|_| faults.is_empty()) {
+                Some(lane) => checked.valid(lane.clone(), self.parts.decider.key(message)),
+                None => checked.invalid(faults),
             }
         }
-        entering
+        checked
     }
 
-    /// Puts what may enter, files receipts for what is new, and completes the answers. Put comes
-    /// first: only it can tell a new message from a duplicate, which must not get a second receipt.
-    async fn enter(
+    /// Puts what may enter; gives the receipts of what is new and those of duplicates.
+    async fn store(
         &self,
-        entering: Vec<Entering>,
-        decided: Vec<Decided>,
+        staged: Staged,
+        now: Timestamp,
+        answers: &mut [Accepted],
+    ) -> Result<(Vec<Receipt>, Vec<(usize, Receipt)>)> {
+        let Staged {
+            held,
+            mut places,
+            mut receipts,
+            refused,
+            ..
+        } = staged;
+        let known = self.known(&refused).await?;
+        let puts = match held.is_empty() {
+            true => Vec::new(),
+            false => self.parts.hold.put(held, now).await?,
+        };
+        // Those the hold refused come first, so their places do as well.
+        let mut became: Vec<Put> = known.into_iter().map(put_of_known).collect();
+        became.extend(puts);
+        if !refused.is_empty() {
+            let (mut first, mut before): (Vec<_>, Vec<_>) = refused.into_iter().unzip();
+            first.append(&mut places);
+            before.append(&mut receipts);
+            (places, receipts) = (first, before);
+        }
+        if became.len() == receipts.len() && became.iter().all(|put| *put == Put::New) {
+            return Ok((receipts, Vec::new()));
+        }
+        let (mut duplicates, mut full) = (Vec::new(), Vec::new());
+        let mut filed = Vec::with_capacity(receipts.len());
+        for ((place, receipt), put) in places.into_iter().zip(receipts).zip(became) {
+            let answer = &mut answers[place];
+            match put {
+                Put::New => filed.push(receipt),
+                Put::Duplicate => {
+                    (answer.status, answer.why) = (Status::Duplicate, None);
+                    duplicates.push((place, receipt));
+                }
+                Put::Full => full.push((place, receipt.subject.purpose)),
+            }
+        }
+        self.turn_away(&full, now, answers).await?;
+        Ok((filed, duplicates))
+    }
+
+    /// Answers those the hold had no room for, without a receipt: nothing became of them. One alarm
+    /// a limit.
+    async fn turn_away(
+        &self,
+        full: &[(usize, Option<Purpose>)],
         now: Timestamp,
         answers: &mut [Accepted],
     ) -> Result<()> {
-        let mut held = Vec::with_capacity(entering.len());
-        let mut staged = Vec::with_capacity(entering.len());
-        let mut refused = Vec::new();
-        for (one, decided) in entering.into_iter().zip(decided) {
-            let (decision, code) = names(&decided.decision);
-            self.parts.metrics.decision(decision, code);
-            let told = nightgate_core::Answer::from(&decided.decision);
-            let (status, due, reason) = fate(decided.decision);
-            let receipt = first_receipt(&one, status, due, &reason, now);
-            let answer = &mut answers[one.place];
-            answer.zone = decided.place.zones.all.first().cloned();
-            answer.reason = Some(reason);
-            answer.answer = Some(told);
-            if status == Status::Refused {
-                refused.push((one.place, status, receipt));
-                continue;
+        if full.is_empty() {
+            return Ok(());
+        }
+        let room = self.parts.hold.room().await?;
+        let mut limits = Vec::new();
+        for &(place, purpose) in full {
+            let limit = room.limit(purpose.unwrap_or(Purpose::Informational));
+            let answer = &mut answers[place];
+            (answer.status, answer.limit) = (Status::NoRoom, Some(limit));
+            (answer.due, answer.ruling, answer.why) = (None, None, None);
+            if !limits.contains(&limit) {
+                limits.push(limit);
             }
-            answer.due = Some(due.unwrap_or(now));
-            staged.push((one.place, status, receipt));
-            held.push(Held {
-                message: one.message,
-                key: one.key,
-                lane: one.lane,
-                class: decided.class,
-                due: due.map_or_else(|| shelf_of_now(now), shelf_of),
-                accepted_at: now,
+        }
+        for limit in limits {
+            let nearly = room.refusing == Refusing::Advertising && limit != Limit::ShelfMax;
+            self.parts.alerts.raise(match nearly {
+                true => text::hold_nearly_full(limit.as_str(), now),
+                false => text::hold_full(limit.as_str(), now),
             });
         }
-        let known = self.known(&refused).await?;
-        let puts = if held.is_empty() {
-            Vec::new()
-        } else {
-            self.parts.hold.put(held, now).await?
-        };
-        let new = known.into_iter().map(|known| !known);
-        let new = new.chain(puts.into_iter().map(|put| put == Put::New));
-        self.file(refused.into_iter().chain(staged).zip(new), answers)
-            .await
+        Ok(())
     }
 
     /// For each refused message: is its id in the hold? Then it is a duplicate, not a new refusal.
-    async fn known(&self, refused: &[(usize, Status, Receipt)]) -> Result<Vec<bool>> {
+    async fn known(&self, refused: &[(usize, Receipt)]) -> Result<Vec<bool>> {
         let ids: Vec<MessageId> = refused
             .iter()
-            .filter_map(|(_, _, receipt)| receipt.subject.message.clone())
+            .filter_map(|(_, receipt)| receipt.subject.message.clone())
             .collect();
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -286,35 +412,20 @@ impl Gate {
         Ok(found.into_iter().map(|found| found.is_some()).collect())
     }
 
-    /// Files the receipts of what is new and completes all answers. A duplicate whose first receipt
-    /// was lost to a crash between put and filing gets it now.
-    async fn file(
-        &self,
-        staged: impl Iterator<Item = ((usize, Status, Receipt), bool)>,
-        answers: &mut [Accepted],
-    ) -> Result<()> {
-        let mut receipts = Vec::new();
-        let mut duplicates = Vec::new();
-        for ((place, status, receipt), new) in staged {
-            if new {
-                answers[place].status = status;
-                receipts.push(receipt);
-            } else {
-                duplicates.push((place, receipt));
-            }
-        }
+    /// Files the receipts of what is new. A duplicate whose first receipt was lost to a crash
+    /// between put and filing gets it now.
+    async fn file_receipts(&self, entered: &mut Entered) -> Result<()> {
+        let mut receipts = std::mem::take(&mut entered.receipts);
+        let duplicates = std::mem::take(&mut entered.duplicates);
         if !duplicates.is_empty() {
             let ids: Vec<MessageId> = duplicates
                 .iter()
-                .map(|(place, _)| answers[*place].id.clone())
+                .map(|(place, _)| entered.answers[*place].id.clone())
                 .collect();
             let filed = self.parts.receipts.known(&ids).await?;
             let found = self.parts.hold.find(&ids).await?;
             for (((place, receipt), filed), found) in duplicates.into_iter().zip(filed).zip(found) {
-                let answer = &mut answers[place];
-                answer.reason = None;
-                answer.answer = None;
-                answer.due = found.map(|found| found.held.due);
+                entered.answers[place].due = found.map(|found| found.held.due);
                 if !filed {
                     receipts.push(receipt);
                 }
@@ -328,31 +439,22 @@ impl Gate {
     }
 }
 
-/// A decision as a status, the instant to ask again (held only) and the reason.
-fn fate(decision: Decision) -> (Status, Option<Timestamp>, Reason) {
-    match decision {
-        Decision::Send(permit) => (Status::Accepted, None, permit.reason().clone()),
-        Decision::Hold { until, reason } => (Status::Held, Some(until), reason),
-        Decision::Refuse { reason } => (Status::Refused, None, reason),
-    }
+/// A refused message whose id is in the hold is a duplicate.
+const fn put_of_known(known: bool) -> Put {
+    if known { Put::Duplicate } else { Put::New }
 }
 
-fn first_receipt(
-    one: &Entering,
-    status: Status,
-    until: Option<Timestamp>,
-    reason: &Reason,
-    at: Timestamp,
-) -> Receipt {
-    let event = match status {
-        Status::Held => Event::Held,
-        Status::Refused => Event::Refused,
-        Status::Accepted | Status::Duplicate | Status::Invalid => Event::Accepted,
-    };
-    let subject = Subject::of(&one.message, &one.key, &one.lane);
-    Receipt {
-        until,
-        reason: Some(reason.clone()),
-        ..Receipt::of(event, subject, at)
+/// Counts the answers.
+fn count(answers: &[Accepted], purposes: &[Purpose], metrics: &Metrics) {
+    let mut counts = [[0; Status::ALL.len()]; Purpose::ALL.len()];
+    for (answer, purpose) in answers.iter().zip(purposes) {
+        counts[*purpose as usize][answer.status as usize] += 1;
+    }
+    for (purpose, counts) in Purpose::ALL.iter().zip(counts) {
+        for (status, count) in Status::ALL.iter().zip(counts) {
+            if count > 0 {
+                metrics.messages(status.as_str(), *purpose, count);
+            }
+        }
     }
 }

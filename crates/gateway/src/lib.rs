@@ -16,6 +16,7 @@ pub mod http;
 pub mod ingest;
 pub mod lane;
 pub mod metrics;
+pub mod recall;
 pub mod receipt;
 pub mod release;
 pub mod secret;

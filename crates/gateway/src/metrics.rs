@@ -211,9 +211,14 @@ impl Metrics {
 
     /// The rules answered once: `decision` is `send`, `hold` or `refuse`, `code` the reason's.
     pub fn decision(&self, decision: &'static str, code: &'static str) {
+        self.decisions(decision, code, 1);
+    }
+
+    /// The rules answered `count` times in this way; see [`Metrics::decision`].
+    pub fn decisions(&self, decision: &'static str, code: &'static str, count: u64) {
         self.decisions
             .get_or_create(&DecisionLabels { decision, code })
-            .inc();
+            .inc_by(count);
     }
 
     /// `count` hand-overs of `lane` ended so: `delivered`, `retry`, `rejected`, `unknown`, ...
@@ -305,12 +310,12 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A message of `lane` was handed over so long after it was due; never less than zero.
-    pub fn late(&self, lane: &Lane, late: SignedDuration) {
-        let late = late.as_secs_f64().max(0.0);
-        self.late
-            .get_or_create(&LaneLabel { lane: lane.clone() })
-            .observe(late);
+    /// Messages of `lane` were handed over so long after they were due; never less than zero.
+    pub fn late(&self, lane: &Lane, late: impl IntoIterator<Item = SignedDuration>) {
+        let histogram = self.late.get_or_create(&LaneLabel { lane: lane.clone() });
+        for late in late {
+            histogram.observe(late.as_secs_f64().max(0.0));
+        }
     }
 
     /// Everything in the OpenMetrics text format, `# EOF` included. Serve it as
@@ -349,7 +354,7 @@ mod tests {
         metrics.lane_drain(&lane, Some(SignedDuration::from_secs(90)));
         metrics.accept_took(Duration::from_millis(2));
         metrics.deliver_took(&lane, Duration::from_millis(30));
-        metrics.late(&lane, SignedDuration::from_secs(-1));
+        metrics.late(&lane, [SignedDuration::from_secs(-1)]);
         let page = metrics.encode();
         for line in [
             r#"nightgate_messages_total{status="held",purpose="advertising"} 3"#,

@@ -1,6 +1,7 @@
 //! What the books on disk share: how a SQLite file is opened, written in groups, and read without
 //! holding up the runtime.
 
+use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::error::{Error, Kind, Result};
@@ -20,12 +21,12 @@ use crate::error::{Error, Kind, Result};
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// Page cache of one connection, in KiB: the upper levels of the trees of some million rows.
 const CACHE_KIB: i64 = 32 * 1024;
-/// Page size of a new file. Ids and recipients come in no order, so most rows dirty index pages of
-/// their own: the smaller the page, the less is written for each.
+/// Page size where random keys decide: ids and recipients come in no order, so most rows dirty
+/// index pages of their own, and the smaller the page, the less is written for each.
 pub(crate) const PAGE_BYTES: i64 = 1024;
-/// WAL pages between checkpoints: 32 MiB. Random keys dirty many pages, and each is copied back
-/// once per checkpoint, so a longer log writes less.
-const CHECKPOINT_PAGES: i64 = 4 * 8192;
+/// Bytes of WAL between checkpoints. Random keys dirty many pages, and each is copied back once per
+/// checkpoint, so a longer log writes less.
+const CHECKPOINT_BYTES: i64 = 32 * 1024 * 1024;
 /// The WAL shrinks back to this many bytes after a burst.
 const WAL_KEEP_BYTES: i64 = 64 * 1024 * 1024;
 /// Connections that read one file at the same time.
@@ -46,8 +47,12 @@ pub(crate) struct Schema {
     pub(crate) application: i32,
     /// SQLite `user_version` that this program reads and writes.
     pub(crate) version: i32,
+    /// Page size of a new file.
+    pub(crate) page_bytes: i64,
     /// Creates everything, in an empty file.
     pub(crate) create: &'static str,
+    /// What turns the version before into this one; `None` when such a file must be left alone.
+    pub(crate) upgrade: Option<&'static str>,
 }
 
 /// Opens `path` for writing and creates what is missing: directory 0700, file 0600, tables.
@@ -75,43 +80,56 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection> {
     let _turn = take_turn(path).map_err(io)?;
     let sql = |error| fault(schema.part, &op(), error, false);
     let mut conn = connect(path).map_err(sql)?;
-    conn.pragma_update(None, "page_size", PAGE_BYTES)
+    conn.pragma_update(None, "page_size", schema.page_bytes)
         .map_err(sql)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
         .map_err(sql)?;
     conn.pragma_update(None, "synchronous", "FULL")
         .map_err(sql)?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+    let checkpoint = CHECKPOINT_BYTES / schema.page_bytes;
+    conn.pragma_update(None, "wal_autocheckpoint", checkpoint)
         .map_err(sql)?;
     conn.pragma_update(None, "journal_size_limit", WAL_KEEP_BYTES)
         .map_err(sql)?;
     let tx = conn
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(sql)?;
-    let application: i32 = tx.pragma_query_one(None, "application_id").map_err(sql)?;
-    let version: i32 = tx.pragma_query_one(None, "user_version").map_err(sql)?;
-    let wrong = |why: String| Err(Error::new(Kind::Invalid, schema.part, op()).with(why));
-    match (application, version) {
-        (0, 0) => {
-            tx.execute_batch(schema.create).map_err(sql)?;
-            tx.pragma_update(None, "application_id", schema.application)
-                .map_err(sql)?;
-            tx.pragma_update(None, "user_version", schema.version)
-                .map_err(sql)?;
-        }
+    settle_version(&tx, schema, &op())?;
+    tx.commit().map_err(sql)?;
+    Ok(conn)
+}
+
+/// Creates what an empty file lacks, brings an older one up to date, and refuses any other.
+fn settle_version(conn: &Connection, schema: &Schema, op: &str) -> Result<()> {
+    let sql = |error| fault(schema.part, op, error, false);
+    let pragma = |name| conn.pragma_query_one::<i32>(None, name).map_err(sql);
+    let wrong = |why: String| Err(Error::new(Kind::Invalid, schema.part, op).with(why));
+    let known = schema.version;
+    let script = match (pragma("application_id")?, pragma("user_version")?) {
+        (0, 0) => schema.create,
         (application, _) if application != schema.application => {
             return wrong(format!("it is not a {} file of nightgate", schema.part));
         }
-        (_, version) if version != schema.version => {
-            let known = schema.version;
+        (_, version) if version == known => return Ok(()),
+        (_, version) if version > known => {
             return wrong(format!(
                 "it has version {version}, this program knows {known}: update"
             ));
         }
-        _ => {}
-    }
-    tx.commit().map_err(sql)?;
-    Ok(conn)
+        (_, version) => match schema.upgrade.filter(|_| version == known - 1) {
+            Some(upgrade) => upgrade,
+            None => {
+                return wrong(format!(
+                    "it has version {version}, this program writes {known} and cannot read it: \
+                     export it with the program that wrote it, then move the file away"
+                ));
+            }
+        },
+    };
+    conn.execute_batch(script).map_err(sql)?;
+    conn.pragma_update(None, "application_id", schema.application)
+        .map_err(sql)?;
+    conn.pragma_update(None, "user_version", known).map_err(sql)
 }
 
 /// Waits until nobody else is opening the database at `path`; the turn ends when the file is
@@ -133,6 +151,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     conn.busy_timeout(BUSY_WAIT)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(conn)
+}
+
+/// A connection that only reads `path`, which [`open`] has opened before.
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path)?;
+    conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
 }
 
@@ -162,9 +187,14 @@ fn kind(error: &rusqlite::Error, write: bool) -> Kind {
 }
 
 /// A stored value that does not read back. `what` names the column, never the value.
-pub(crate) fn corrupt(what: &'static str) -> rusqlite::Error {
+pub(crate) fn corrupt(what: impl fmt::Display) -> rusqlite::Error {
     let kind = rusqlite::types::Type::Null;
     rusqlite::Error::FromSqlConversionFailure(0, kind, format!("{what} does not read back").into())
+}
+
+/// A column that counts.
+pub(crate) fn natural(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| corrupt("a number below zero"))
 }
 
 /// An instant in a column: integer nanoseconds since 1970, or, outside 1677 to 2262 where those do
@@ -233,11 +263,7 @@ impl Readers {
             let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let conn = match kept {
                 Some(conn) => conn,
-                None => {
-                    let conn = connect(&path)?;
-                    conn.pragma_update(None, "query_only", true)?;
-                    conn
-                }
+                None => reader(&path)?,
             };
             let tx = conn.unchecked_transaction()?;
             let answer = read(&tx)?;
@@ -258,11 +284,32 @@ pub(crate) trait Work: Send + 'static {
     /// One row.
     type Row: Send + 'static;
 
-    /// Writes rows inside the transaction that `conn` is in; says how many were new.
-    fn apply(&mut self, conn: &Connection, rows: Vec<Self::Row>) -> rusqlite::Result<u64>;
+    /// Writes the rows of each caller inside the transaction that `conn` is in; says for each how
+    /// many were new.
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        callers: Vec<Vec<Self::Row>>,
+    ) -> rusqlite::Result<Vec<u64>>;
 
     /// The transaction was rolled back: whatever was remembered from it is not so.
     fn forget(&mut self);
+
+    /// How many rows `row` counts for when a group is gathered.
+    fn weight(_row: &Self::Row) -> usize {
+        1
+    }
+
+    /// Whether there is something to put in order behind the callers' backs.
+    fn untidy(&self) -> bool {
+        false
+    }
+
+    /// Puts a bounded part of it in order, in a transaction of its own that is not synced: it may
+    /// be lost with the power, and is then done again.
+    fn tidy(&mut self, _conn: &Connection) -> rusqlite::Result<()> {
+        Ok(())
+    }
 }
 
 struct Job<R> {
@@ -355,16 +402,49 @@ struct Desk<W: Work> {
 impl<W: Work> Desk<W> {
     fn run(mut self, mut jobs: mpsc::Receiver<Job<W::Row>>) {
         while let Some(first) = jobs.blocking_recv() {
-            let mut size = first.rows.len();
+            let weight = |job: &Job<W::Row>| job.rows.iter().map(W::weight).sum::<usize>();
+            let mut size = weight(&first);
             let mut group = vec![first];
             while size < GROUP_ROWS
                 && let Ok(job) = jobs.try_recv()
             {
-                size += job.rows.len();
+                size += weight(&job);
                 group.push(job);
             }
             self.settle(group);
+            if self.work.untidy() && !self.poisoned.load(Ordering::Acquire) {
+                self.tidy();
+            }
         }
+    }
+
+    /// After the callers have their answers, so that nobody waits for it but the next group.
+    fn tidy(&mut self) {
+        let Err(error) = self.put_in_order() else {
+            return;
+        };
+        self.work.forget();
+        let kind = kind(&error, true);
+        let stuck = !self.conn.is_autocommit();
+        if stuck || kind == Kind::Poisoned {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        if kind != Kind::Unavailable {
+            tracing::error!(part = self.part, %error, "a file cannot be put in order: check it");
+        }
+    }
+
+    fn put_in_order(&mut self) -> rusqlite::Result<()> {
+        self.conn.pragma_update(None, "synchronous", "NORMAL")?;
+        let done = (|| {
+            let tx = self
+                .conn
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            self.work.tidy(&tx)?;
+            tx.commit()
+        })();
+        self.conn.pragma_update(None, "synchronous", "FULL")?;
+        done
     }
 
     fn settle(&mut self, group: Vec<Job<W::Row>>) {
@@ -406,10 +486,7 @@ impl<W: Work> Desk<W> {
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut counts = Vec::with_capacity(jobs.len());
-        for rows in jobs {
-            counts.push(self.work.apply(&tx, rows)?);
-        }
+        let counts = self.work.apply(&tx, jobs)?;
         tx.commit()?;
         Ok(counts)
     }

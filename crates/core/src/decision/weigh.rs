@@ -24,6 +24,7 @@ const STEPS_MAX: usize = 1000;
 const HORIZON: SignedDuration = SignedDuration::from_hours(24 * HORIZON_DAYS);
 
 /// A decision without the facts that every reason bears.
+#[derive(Clone)]
 pub(super) struct Verdict {
     pub(super) answer: Answer,
     pub(super) code: Code,
@@ -32,6 +33,7 @@ pub(super) struct Verdict {
     pub(super) closes: Option<Timestamp>,
 }
 
+#[derive(Clone, Copy)]
 pub(super) enum Answer {
     Send { not_after: Timestamp },
     Hold { until: Timestamp },
@@ -304,7 +306,7 @@ fn next_ready(window: &RuleWindow, at: Timestamp) -> Option<Timestamp> {
     None
 }
 
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+pub(super) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 

@@ -9,5 +9,6 @@ mod hours;
 mod packs;
 mod places;
 mod properties;
+mod rounds;
 mod sentences;
 mod support;

@@ -46,7 +46,7 @@ fn rule() -> impl Strategy<Value = String> {
     )
 }
 
-fn packs() -> impl Strategy<Value = Vec<String>> {
+pub(crate) fn packs() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(proptest::collection::vec(rule(), 1..3), 1..3).prop_map(|packs| {
         let head =
             |index: usize| format!("[pack]\nid = 'p{index}'\ntitle = 'P'\njurisdiction = '*'\n");
@@ -80,7 +80,7 @@ fn turned(packs: &[String]) -> Vec<String> {
     packs.iter().rev().map(turn).collect()
 }
 
-fn rules(packs: &[String]) -> Ruleset {
+pub(crate) fn rules(packs: &[String]) -> Ruleset {
     let texts: Vec<&str> = [KR]
         .into_iter()
         .chain(packs.iter().map(String::as_str))
@@ -89,7 +89,7 @@ fn rules(packs: &[String]) -> Ruleset {
 }
 
 /// Any instant of the first week of November 2026, with its edges: clocks change in New York.
-fn instant() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn instant() -> impl Strategy<Value = Timestamp> {
     let start = at("2026-10-31T15:00:00Z");
     let quarter = SignedDuration::from_mins(15);
     let edge = (0_i32..7 * 96).prop_map(move |index| start + quarter * index);
@@ -102,7 +102,7 @@ fn instant() -> impl Strategy<Value = Timestamp> {
     ]
 }
 
-fn a_message() -> impl Strategy<Value = Message> {
+pub(crate) fn a_message() -> impl Strategy<Value = Message> {
     let number = proptest::sample::select(
         &[
             "010-1234-5678",
@@ -131,7 +131,7 @@ fn a_message() -> impl Strategy<Value = Message> {
     })
 }
 
-fn answer_of_the_book() -> impl Strategy<Value = ConsentAnswer> {
+pub(crate) fn answer_of_the_book() -> impl Strategy<Value = ConsentAnswer> {
     let grant = || {
         (instant(), proptest::option::weighted(0.2, instant())).prop_map(|(at, ends)| {
             let basis = ends.map_or(Basis::Explicit, |ends| Basis::TransactionException { ends });

@@ -30,6 +30,10 @@ pub enum AlertKind {
     StorePoisoned,
     /// A part the road needs cannot be reached (consent book, receipt log, hold).
     PartUnavailable,
+    /// The hold is nearly full: advertising is turned away.
+    HoldNearlyFull,
+    /// The hold, or a shelf of it, is full: messages are turned away.
+    HoldFull,
 }
 
 impl AlertKind {
@@ -44,6 +48,8 @@ impl AlertKind {
             Self::ClockJumped => "clock_jumped",
             Self::StorePoisoned => "store_poisoned",
             Self::PartUnavailable => "part_unavailable",
+            Self::HoldNearlyFull => "hold_nearly_full",
+            Self::HoldFull => "hold_full",
         }
     }
 }

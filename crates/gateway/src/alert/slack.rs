@@ -215,6 +215,8 @@ fn title(kind: AlertKind, language: Language) -> &'static str {
         AlertKind::ClockJumped => ("시스템 시각 변경", "Clock jumped"),
         AlertKind::StorePoisoned => ("저장소 쓰기 유실", "Store poisoned"),
         AlertKind::PartUnavailable => ("구성 요소 연결 불가", "Part unavailable"),
+        AlertKind::HoldNearlyFull => ("보관 공간 부족", "Hold nearly full"),
+        AlertKind::HoldFull => ("보관 공간 없음", "Hold full"),
     };
     match language {
         Language::Korean => korean,

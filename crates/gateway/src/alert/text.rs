@@ -198,6 +198,39 @@ pub fn part_unavailable(part: &str, why: &str, at: Timestamp) -> Alert {
     )
 }
 
+/// The hold comes near the `limit` of this name (`hold.max_bytes`): advertising is turned away.
+#[must_use]
+pub fn hold_nearly_full(limit: &str, at: Timestamp) -> Alert {
+    let english = format!(
+        "The hold is nearly full (`{limit}`): advertising is turned away, its producers get 503 \
+         and send again; information is still taken in. See what is held with `nightgate hold ls`, \
+         take back what nobody needs with `nightgate hold recall`, or give the hold more room."
+    );
+    let korean = format!(
+        "보관 공간이 거의 찼습니다(`{limit}`). 광고는 접수하지 않으며 발신 시스템은 503을 받고 다시 \
+         보내야 합니다. 정보성 메시지는 계속 접수합니다. `nightgate hold ls`로 보관 내역을 확인하고, \
+         필요 없는 것은 `nightgate hold recall`로 회수하거나 공간을 늘리세요."
+    );
+    alert(AlertKind::HoldNearlyFull, limit, at, (english, korean), &[])
+}
+
+/// The `limit` of this name is reached, for the whole hold or (`hold.shelf_max`) for a shelf.
+#[must_use]
+pub fn hold_full(limit: &str, at: Timestamp) -> Alert {
+    let english = format!(
+        "The hold has no room (`{limit}` is reached): messages are turned away, their producers \
+         get 503 and send again; what is held leaves as always. See what is held with `nightgate \
+         hold ls`, take back what nobody needs with `nightgate hold recall`, or give the hold more \
+         room."
+    );
+    let korean = format!(
+        "보관 공간이 없습니다(`{limit}` 한도 도달). 새 메시지를 접수하지 않으며 발신 시스템은 503을 \
+         받고 다시 보내야 합니다. 이미 보관된 메시지는 예정대로 나갑니다. `nightgate hold ls`로 보관 \
+         내역을 확인하고, 필요 없는 것은 `nightgate hold recall`로 회수하거나 공간을 늘리세요."
+    );
+    alert(AlertKind::HoldFull, limit, at, (english, korean), &[])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +246,8 @@ mod tests {
             clock_jumped(SignedDuration::from_hours(-3), closes, at),
             store_poisoned("hold", at),
             part_unavailable("consent", "connection refused", at),
+            hold_nearly_full("hold.max_bytes", at),
+            hold_full("hold.keep_free", at),
         ]
     }
 

@@ -132,7 +132,10 @@ async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
     checks.push(rules(config));
     checks.push(zones(config));
     if config.hold.store == HoldKind::Memory {
-        let remedy = "set `hold.store` to \"sqlite\" for anything but trying out";
+        let remedy = format!(
+            "set `hold.store` to \"{}\" for anything but trying out",
+            HoldKind::DEFAULT.as_str()
+        );
         checks.push(ill(
             "data",
             "`hold.store` is \"memory\": all is gone at exit",

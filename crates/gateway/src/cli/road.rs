@@ -25,6 +25,7 @@ use crate::consent::memory::MemoryBook;
 use crate::consent::sqlite::SqliteBook;
 use crate::decider::Decider;
 use crate::gate::{Gate, GateParts, Routes};
+use crate::hold::open::OpenOptions;
 use crate::hold::{self, HoldStore, Lane};
 use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
@@ -161,14 +162,21 @@ impl Stores {
     /// When a store cannot be opened; the text says which and why.
     pub async fn open(config: &Config, clock: &dyn Clock) -> Result<Self, Failure> {
         let dir = &config.data.dir;
-        let (kind, keep) = (config.hold.store, config.hold.keep_ids);
-        let hold = hold::open::open(kind.as_str(), dir, keep, clock.now()).await?;
+        let kind = config.hold.store;
+        let options = OpenOptions {
+            dir: dir.clone(),
+            horizon: config.hold.keep_ids,
+            max_bytes: config.hold.max_bytes,
+            shelf_max: config.hold.shelf_max,
+            keep_free: config.hold.keep_free,
+        };
+        let hold = hold::open::open(kind.as_str(), &options, clock.now()).await?;
         let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
             HoldKind::Memory => (
                 Arc::new(MemoryBook::default()),
                 Arc::new(MemoryLog::default()),
             ),
-            HoldKind::Sqlite => (
+            HoldKind::Shelf | HoldKind::Sqlite => (
                 Arc::new(SqliteBook::open(&dir.join("consent.db"))?),
                 Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
             ),

@@ -1,5 +1,5 @@
-//! Opens what a command needs of the data directory. SQLite lets a command look and change while a
-//! gateway runs.
+//! Opens what a command needs of the data directory, also while a gateway runs: SQLite lets both
+//! in, and the owner of a shelf store serves the commands beside it.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::{Config, HoldKind};
 use crate::consent::ConsentBook;
 use crate::consent::sqlite::SqliteBook;
+use crate::hold;
 use crate::receipt::ReceiptLog;
 use crate::receipt::sqlite::SqliteLog;
 
@@ -19,7 +20,11 @@ const RECEIPTS: &str = "receipts.db";
 
 /// Every store, which must be there already: a command that looks makes no empty data directory.
 pub(super) async fn all(config: &Config, clock: &dyn Clock) -> Result<Stores, Failure> {
-    there(config, crate::hold::sqlite::FILE)?;
+    let kept = match config.hold.store {
+        HoldKind::Shelf => hold::open::SHELF_DIR,
+        HoldKind::Sqlite | HoldKind::Memory => hold::sqlite::FILE,
+    };
+    there(config, kept)?;
     Stores::open(config, clock).await
 }
 
@@ -45,11 +50,12 @@ pub(super) fn consent_if_there(config: &Config) -> Result<Option<Arc<dyn Consent
 
 fn durable(config: &Config) -> Result<(), Failure> {
     match config.hold.store {
-        HoldKind::Sqlite => Ok(()),
-        HoldKind::Memory => Err(Failure::usage(
+        HoldKind::Shelf | HoldKind::Sqlite => Ok(()),
+        HoldKind::Memory => Err(Failure::usage(format!(
             "`hold.store` is \"memory\": nothing outlives a process, so there is nothing to open; \
-             ask the running gateway over HTTP, or set it to \"sqlite\"",
-        )),
+             ask the running gateway over HTTP, or set it to \"{}\"",
+            HoldKind::DEFAULT.as_str()
+        ))),
     }
 }
 

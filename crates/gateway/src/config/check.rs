@@ -86,6 +86,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A whole number within `range`, or 0, which sets no limit.
+    pub(super) fn limit(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.settings.value(key).and_then(Value::as_integer);
+        match value.map(u64::try_from) {
+            Some(Ok(0)) => None,
+            Some(Ok(fits)) if range.contains(&fits) => Some(fits),
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                let value = value.unwrap_or_default();
+                let rule = format!("must be 0 (no limit) or {low} to {high}, is {value}");
+                self.fault(key, rule);
+                None
+            }
+        }
+    }
+
     /// A number within (`above`, `max`].
     pub(super) fn share(&mut self, key: &str, above: f64, max: f64) -> f64 {
         let value = self

@@ -117,7 +117,7 @@ fn webhook(read: &mut Reader<'_>, lane: &str, lease_ttl: SignedDuration) -> Opti
     let secret = read.secret(&key("secret"));
     if secret
         .as_ref()
-        .is_some_and(|secret| WebhookConfig::signer(secret).is_none())
+        .is_some_and(|secret| WebhookConfig::signing_key(secret).is_none())
     {
         read.fault(&key("secret"), WebhookConfig::KEY_RULE);
     }

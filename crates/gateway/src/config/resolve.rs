@@ -27,6 +27,12 @@ const HOUR: i64 = 60 * MINUTE;
 
 /// Below an hour a producer's retry after a deploy would be taken twice; 90 days is a year's disk.
 const KEEP_IDS: RangeInclusive<SignedDuration> = seconds(HOUR, 90 * 24 * HOUR);
+/// Less than 64 MiB is half a minute of a busy evening; a PiB is no disk of today.
+const HELD_BYTES: RangeInclusive<u64> = 64 * 1024 * 1024..=1 << 50;
+/// A shelf that does not take one call of a producer turns its last part away every time.
+const SHELF_MESSAGES: RangeInclusive<u64> = 100_000..=1_000_000_000_000;
+/// More than a TiB kept free is a disk that nobody uses.
+const FREE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 /// A law that lets consent stand longer than ten years unconfirmed has `off`.
 const CONSENT_YEARS: RangeInclusive<u8> = 1..=10;
 /// A request without a limit holds a connection for ever; no producer waits longer than 10 minutes.
@@ -114,10 +120,30 @@ fn house(read: &mut Reader<'_>) -> Option<House> {
 }
 
 fn hold(read: &mut Reader<'_>) -> HoldConfig {
-    let stores = [("sqlite", HoldKind::Sqlite), ("memory", HoldKind::Memory)];
+    let store = read.choice(
+        "hold.store",
+        &HoldKind::ALL.map(|kind| (kind.as_str(), kind)),
+    );
+    let (max_bytes, shelf_max) = (
+        read.limit("hold.max_bytes", HELD_BYTES),
+        read.limit("hold.shelf_max", SHELF_MESSAGES),
+    );
+    // A limit that nobody keeps is worse than none.
+    for (key, limit) in [("hold.max_bytes", max_bytes), ("hold.shelf_max", shelf_max)] {
+        if limit.is_some() && store != HoldKind::Shelf {
+            let rule = format!(
+                "is kept by the store \"shelf\" alone, and `hold.store` is \"{}\"",
+                store.as_str()
+            );
+            read.fault(key, rule);
+        }
+    }
     HoldConfig {
-        store: read.choice("hold.store", &stores),
+        store,
         keep_ids: read.duration("hold.keep_ids", KEEP_IDS),
+        max_bytes,
+        shelf_max,
+        keep_free: read.whole("hold.keep_free", FREE_BYTES),
     }
 }
 

@@ -47,20 +47,33 @@ pub struct DataConfig {
 }
 
 /// Where held messages live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldKind {
+    /// In a directory of its own in `data.dir`.
+    Shelf,
     /// In a file in `data.dir`.
-    #[default]
     Sqlite,
     /// Nowhere: gone at exit.
     Memory,
 }
 
+impl Default for HoldKind {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 impl HoldKind {
+    /// Every store, the usual ones first.
+    pub const ALL: [Self; 3] = [Self::Sqlite, Self::Shelf, Self::Memory];
+    /// The store that the default file names: `the_default_file_names_the_default_store`.
+    pub const DEFAULT: Self = Self::Shelf;
+
     /// Its name in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Shelf => "shelf",
             Self::Sqlite => "sqlite",
             Self::Memory => "memory",
         }
@@ -74,6 +87,12 @@ pub struct HoldConfig {
     pub store: HoldKind,
     /// How long an id is known after its message is done.
     pub keep_ids: SignedDuration,
+    /// Most bytes held, if there is a bound.
+    pub max_bytes: Option<u64>,
+    /// Most messages on one shelf, if there is a bound.
+    pub shelf_max: Option<u64>,
+    /// Bytes of the disk that stay free.
+    pub keep_free: u64,
 }
 
 /// `[rules]`.

@@ -39,6 +39,52 @@ fn the_default_file_parses_and_checks_clean() {
 }
 
 #[test]
+fn the_default_file_names_the_default_store() {
+    assert_eq!(config("").hold.store, HoldKind::DEFAULT);
+    for kind in HoldKind::ALL {
+        let file = format!("[hold]\nstore = \"{}\"\n", kind.as_str());
+        assert_eq!(config(&file).hold.store, kind);
+    }
+}
+
+#[test]
+fn the_limits_of_the_hold_are_bounds_or_none_and_the_shelf_stores_alone() {
+    let hold = config("[hold]\nstore = \"shelf\"\n").hold;
+    assert_eq!((hold.max_bytes, hold.shelf_max), (None, None));
+    assert_eq!(hold.keep_free, crate::hold::open::KEEP_FREE_DEFAULT);
+    let limits = "max_bytes = 1_000_000_000\nshelf_max = 5_000_000\nkeep_free = 0\n";
+    let hold = config(&format!("[hold]\nstore = \"shelf\"\n{limits}")).hold;
+    assert_eq!(hold.max_bytes, Some(1_000_000_000));
+    assert_eq!((hold.shelf_max, hold.keep_free), (Some(5_000_000), 0));
+
+    let elsewhere = format!("[hold]\nstore = \"sqlite\"\n{limits}");
+    let faults = load(&elsewhere, &[], &[]).unwrap_err().0;
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["hold.max_bytes", "hold.shelf_max"]);
+    assert!(
+        faults[0].rule.contains("`hold.store` is \"sqlite\""),
+        "{}",
+        faults[0].rule
+    );
+
+    for small in [
+        "max_bytes = 1000",
+        "max_bytes = -1",
+        "shelf_max = 10",
+        "keep_free = -1",
+    ] {
+        let file = format!("[hold]\nstore = \"shelf\"\n{small}\n");
+        let faults = load(&file, &[], &[]).unwrap_err().0;
+        assert_eq!(faults.len(), 1, "{small}");
+        assert!(
+            faults[0].rule.starts_with("must be 0 "),
+            "{}",
+            faults[0].rule
+        );
+    }
+}
+
+#[test]
 fn every_default_key_is_documented_by_a_comment_of_one_or_two_lines() {
     let mut comment = 0;
     let mut keys = 0;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use standardwebhooks::Webhook;
 
 use super::sections::WebhookConfig;
 use crate::secret::Secret;
@@ -41,14 +40,12 @@ impl WebhookConfig {
             || OWN_HEADERS.contains(&name.as_str())
     }
 
-    /// Signs with `secret`: base64, `whsec_` before it or not; `None` if that is no key.
+    /// The key in `secret`: base64, `whsec_` before it or not; `None` if that is no key.
     #[must_use]
-    pub fn signer(secret: &Secret) -> Option<Webhook> {
+    pub fn signing_key(secret: &Secret) -> Option<Vec<u8>> {
         let text = secret.expose();
         let text = text.strip_prefix("whsec_").unwrap_or(text);
         let key = STANDARD.decode(text).ok()?;
-        (key.len() >= KEY_MIN_BYTES)
-            .then(|| Webhook::from_bytes(key).ok())
-            .flatten()
+        (key.len() >= KEY_MIN_BYTES).then_some(key)
     }
 }

@@ -2,21 +2,34 @@
 //!
 //! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are
 //! only ever added, and `consent`, one row a recipient with what the history folds to. Both change
-//! in the same transaction, so the state can always be proved from the history.
+//! in the same transaction, so the state can always be proved from the history. In front of them
+//! stands a table in memory ([`watch`]) that answers for the recipients asked for before.
+
+mod ahead;
+mod table;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use nightgate_core::consent::Grant;
 use nightgate_core::{Basis, Consent, Fact, RecipientKey, Scope};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
+use self::ahead::Ahead;
+use self::table::Hash;
+use self::watch::{TABLE_BYTES, Watch, last_change};
 use super::{Act, ConsentBook, ConsentEvent};
 use crate::error::Result;
-use crate::sqlite::{Instant, Readers, Schema, Work, Writer, corrupt, open};
+use crate::sqlite::{Instant, Readers, Schema, Work, Writer, corrupt, fault, natural, open};
 
 const PART: &str = "consent";
+/// Page size of a new file: look-ups go through fewer of them, and imports come in order.
+const PAGE_BYTES: i64 = 4096;
 
 /// Instants are `ANY`: see [`Instant`]. `act`: 0 explicit grant, 1 transaction exception, 2
 /// withdrawal; `ends` is 0 unless `act` is 1, because a key column holds no NULL. A fact of
@@ -39,15 +52,29 @@ CREATE TABLE consent (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE tally (id INTEGER PRIMARY KEY CHECK (id = 1), recipients INTEGER NOT NULL) STRICT;
 INSERT INTO tally VALUES (1, 0);
+CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
+INSERT INTO secret VALUES (1, randomblob(16));
+CREATE TABLE change (no INTEGER PRIMARY KEY, recipients BLOB NOT NULL) STRICT;
+";
+
+/// Version 1 had no table in memory in front of it.
+const UPGRADE: &str = "
+CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
+INSERT INTO secret VALUES (1, randomblob(16));
+CREATE TABLE change (no INTEGER PRIMARY KEY, recipients BLOB NOT NULL) STRICT;
 ";
 
 const SCHEMA: Schema = Schema {
     part: PART,
     application: 0x4e47_4331,
-    version: 1,
+    version: 2,
+    page_bytes: PAGE_BYTES,
     create: CREATE,
+    upgrade: Some(UPGRADE),
 };
 
+/// The operation in errors.
+const LOOK: &str = "look up consents";
 const LOOK_UP: &str = "SELECT general_at, general_ends, general_withdrawn_at, \
     night_at, night_ends, night_withdrawn_at FROM consent WHERE key = ?1";
 const KEEP: &str = "INSERT INTO consent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
@@ -59,8 +86,10 @@ const HISTORY: &str = "SELECT e.scope, e.at, e.act, e.ends, s.name \
 
 /// The book.
 pub struct SqliteBook {
-    readers: Readers,
+    readers: Arc<Readers>,
     writer: Writer<ConsentEvent>,
+    watch: Arc<Watch>,
+    ahead: Ahead,
 }
 
 impl SqliteBook {
@@ -72,10 +101,18 @@ impl SqliteBook {
     /// `Unavailable` when it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let conn = open(path, &SCHEMA)?;
-        let writer = Writer::start(PART, "record consents", conn, Clerk::default())?;
+        let op = || format!("open {}", path.display());
+        let watch = Watch::open(path, TABLE_BYTES);
+        let watch = watch.map_err(|error| fault(PART, &op(), error, false))?;
+        let clerk = Clerk {
+            sources: HashMap::new(),
+            secret: watch.key(),
+        };
         Ok(Self {
-            readers: Readers::new(PART, path),
-            writer,
+            readers: Arc::new(Readers::new(PART, path)),
+            writer: Writer::start(PART, "record consents", conn, clerk)?,
+            watch: Arc::new(watch),
+            ahead: Ahead::new(),
         })
     }
 
@@ -88,22 +125,69 @@ impl SqliteBook {
     }
 }
 
+impl SqliteBook {
+    /// Fills in what the table knows; says which places it does not know.
+    fn remembered(&self, hashes: &[Hash], consents: &mut [Consent]) -> Result<Vec<usize>> {
+        let table = self.watch.current();
+        let table = table.map_err(|error| fault(PART, LOOK, error, false))?;
+        let mut missing = Vec::new();
+        for (place, (hash, consent)) in hashes.iter().zip(consents).enumerate() {
+            match table.get(*hash) {
+                Some(known) => *consent = known,
+                None => missing.push(place),
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// What the file says of `keys`, `None` of those it does not know, and after which change.
+fn from_file(
+    conn: &Connection,
+    keys: &[RecipientKey],
+) -> rusqlite::Result<(i64, Vec<Option<Consent>>)> {
+    let read = last_change(conn)?;
+    // In the order of the tree, so that each of its pages is looked at once.
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_unstable_by(|one, other| keys[*one].cmp(&keys[*other]));
+    let mut consents = vec![None; keys.len()];
+    let mut statement = conn.prepare_cached(LOOK_UP)?;
+    for place in order {
+        let known = statement.query_row([keys[place].expose()], consent);
+        consents[place] = known.optional()?;
+    }
+    Ok((read, consents))
+}
+
+fn count(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.prepare_cached("SELECT recipients FROM tally")?
+        .query_row([], |row| natural(row, 0))
+}
+
 #[async_trait]
 impl ConsentBook for SqliteBook {
     async fn look_up(&self, keys: &[RecipientKey]) -> Result<Vec<Consent>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = keys.to_vec();
-        let read = move |conn: &Connection| {
-            let mut statement = conn.prepare_cached(LOOK_UP)?;
-            let mut look_up = |key: &RecipientKey| {
-                let known = statement.query_row([key.expose()], consent).optional()?;
-                Ok(known.unwrap_or_default())
-            };
-            keys.iter().map(&mut look_up).collect()
-        };
-        self.readers.read("look up consents", read).await
+        let hashes: Vec<Hash> = keys.iter().map(|key| self.watch.hash(key)).collect();
+        let mut consents = vec![Consent::default(); keys.len()];
+        let missing = self.remembered(&hashes, &mut consents)?;
+        if missing.is_empty() {
+            return Ok(consents);
+        }
+        let asked: Vec<_> = missing.iter().map(|place| keys[*place].clone()).collect();
+        let read = self.readers.read(LOOK, move |conn| from_file(conn, &asked));
+        let (read, found) = read.await?;
+        let known = found.iter().flatten().count();
+        let found: Vec<_> = found.into_iter().map(Option::unwrap_or_default).collect();
+        let hashes: Vec<Hash> = missing.iter().map(|place| hashes[*place]).collect();
+        self.watch.remember(&hashes, &found, read);
+        self.ahead.asked(known, &self.readers, &self.watch);
+        for (place, consent) in missing.into_iter().zip(found) {
+            consents[place] = consent;
+        }
+        Ok(consents)
     }
 
     async fn record(&self, events: Vec<ConsentEvent>) -> Result<u64> {
@@ -124,18 +208,14 @@ impl ConsentBook for SqliteBook {
     }
 
     async fn count(&self) -> Result<u64> {
-        let read = |conn: &Connection| {
-            let mut statement = conn.prepare_cached("SELECT recipients FROM tally")?;
-            let count: i64 = statement.query_row([], |row| row.get(0))?;
-            u64::try_from(count).map_err(|_| corrupt("the tally of recipients"))
-        };
-        self.readers.read("count recipients", read).await
+        self.readers.read("count recipients", count).await
     }
 }
 
 /// Writes events and keeps the state in step.
-#[derive(Default)]
 struct Clerk {
+    /// Under which recipients are hashed.
+    secret: [u8; 16],
     /// Ids of sources; few, since a source is a file name or a door.
     sources: HashMap<String, i64>,
 }
@@ -147,15 +227,44 @@ const SOURCES_MAX: usize = 1024;
 impl Work for Clerk {
     type Row = ConsentEvent;
 
-    fn apply(&mut self, conn: &Connection, mut events: Vec<ConsentEvent>) -> rusqlite::Result<u64> {
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        callers: Vec<Vec<ConsentEvent>>,
+    ) -> rusqlite::Result<Vec<u64>> {
+        let mut changed = Vec::new();
+        let record = |events| self.record(conn, events, &mut changed);
+        let counts = callers.into_iter().map(record);
+        let counts = counts.collect::<rusqlite::Result<_>>()?;
+        if !changed.is_empty() {
+            watch::note(conn, &self.secret, changed.iter())?;
+        }
+        Ok(counts)
+    }
+
+    fn forget(&mut self) {
+        self.sources.clear();
+    }
+}
+
+impl Clerk {
+    /// Records the events of one caller and notes whom they changed; says how many were new.
+    fn record(
+        &mut self,
+        conn: &Connection,
+        mut events: Vec<ConsentEvent>,
+        changed: &mut Vec<RecipientKey>,
+    ) -> rusqlite::Result<u64> {
         // In the order of the trees: neighbours share pages, a recipient's events stand together.
         events.sort_by(|one, other| one.key.cmp(&other.key));
         let (mut new, mut unheard) = (0, 0_i64);
         let mut look_up = conn.prepare_cached(LOOK_UP)?;
+        let (mut add, mut keep_one) = (conn.prepare_cached(ADD)?, conn.prepare_cached(KEEP)?);
         for of_one in events.chunk_by(|one, other| one.key == other.key) {
             let mut added = Vec::with_capacity(of_one.len());
             for event in of_one {
-                if self.add(conn, event)? {
+                let source = self.source(conn, &event.source)?;
+                if add_event(&mut add, event, source)? {
                     added.push(event);
                 }
             }
@@ -169,32 +278,14 @@ impl Work for Clerk {
             for event in &added {
                 event.fold_into(&mut consent);
             }
-            keep(conn, &first.key, &consent)?;
+            keep(&mut keep_one, &first.key, &consent)?;
+            changed.push(first.key.clone());
         }
         if unheard > 0 {
             conn.prepare_cached("UPDATE tally SET recipients = recipients + ?1")?
                 .execute([unheard])?;
         }
         Ok(new)
-    }
-
-    fn forget(&mut self) {
-        self.sources.clear();
-    }
-}
-
-impl Clerk {
-    /// Adds `event` to the history; says whether it was new.
-    fn add(&mut self, conn: &Connection, event: &ConsentEvent) -> rusqlite::Result<bool> {
-        let source = self.source(conn, &event.source)?;
-        let (at, scope, act, ends) = event.order();
-        let (key, scope, at) = (event.key.expose(), scope_code(scope), Instant(at));
-        let mut add = conn.prepare_cached(ADD)?;
-        let added = match ends.map(Instant) {
-            Some(ends) => add.execute(params![key, scope, at, act, ends, source])?,
-            None => add.execute(params![key, scope, at, act, 0, source])?,
-        };
-        Ok(added == 1)
     }
 
     fn source(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<i64> {
@@ -214,11 +305,22 @@ impl Clerk {
     }
 }
 
+/// Adds `event` to the history; says whether it was new.
+fn add_event(add: &mut Statement<'_>, event: &ConsentEvent, source: i64) -> rusqlite::Result<bool> {
+    let (at, scope, act, ends) = event.order();
+    let (key, scope, at) = (event.key.expose(), scope_code(scope), Instant(at));
+    let added = match ends.map(Instant) {
+        Some(ends) => add.execute(params![key, scope, at, act, ends, source])?,
+        None => add.execute(params![key, scope, at, act, 0, source])?,
+    };
+    Ok(added == 1)
+}
+
 /// Writes what the history of `key` folds to.
-fn keep(conn: &Connection, key: &RecipientKey, consent: &Consent) -> rusqlite::Result<()> {
+fn keep(keep: &mut Statement<'_>, key: &RecipientKey, consent: &Consent) -> rusqlite::Result<()> {
     let (general_at, general_ends, general_withdrawn) = columns(consent.general);
     let (night_at, night_ends, night_withdrawn) = columns(consent.night);
-    conn.prepare_cached(KEEP)?.execute(params![
+    keep.execute(params![
         key.expose(),
         general_at,
         general_ends,

@@ -1,36 +1,20 @@
 //! How a held message is written into columns, and read back: shared by every SQL backend.
 
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use nightgate_core::{
-    Channel, Class, Jurisdiction, Message, MessageId, Priority, Purpose, Recipient, RecipientKey,
+    Channel, Class, Jurisdiction, Message, MessageId, Priority, Recipient, RecipientKey,
 };
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Error, Result, Row};
 
-use super::{End, Held, Lane, State};
-
-/// Nanoseconds since 1970, which is what instants that are compared in SQL are stored as. 64 bits
-/// reach from 1677 to 2262; what lies beyond is stored as the nearer end: nobody waits for it.
-pub(crate) fn nanos(at: Timestamp) -> i64 {
-    let nanos = at.as_nanosecond();
-    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
-}
-
-/// The instant behind [`nanos`].
-pub(crate) fn instant(nanos: i64) -> Timestamp {
-    // Every i64 lies within jiff's range, so there is nothing to report.
-    Timestamp::from_nanosecond(nanos.into()).unwrap_or(Timestamp::MAX)
-}
-
-/// `at` as it reads back once stored.
-pub(crate) fn storable(at: Timestamp) -> Timestamp {
-    instant(nanos(at))
-}
+use super::instant::instant;
+use super::key::ShelfKey;
+use super::{Held, Lane, State};
 
 /// An instant that is carried and never compared in SQL: exact over the whole range of years, as a
 /// number of nanoseconds where it fits and as RFC 3339 text where it does not.
@@ -60,51 +44,18 @@ impl FromSql for Exact {
     }
 }
 
-/// What all messages of one shelf share. Ended messages stand on a shelf without a due.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ShelfKey {
-    pub(crate) lane: Lane,
-    pub(crate) purpose: Purpose,
-    pub(crate) class: Class,
-    pub(crate) campaign: Option<Arc<str>>,
-    pub(crate) priority: Priority,
-    pub(crate) due: Option<i64>,
-}
-
-impl ShelfKey {
-    /// The shelf on which `held` belongs.
-    pub(crate) fn of(held: &Held) -> Self {
-        Self {
-            lane: held.lane.clone(),
-            purpose: held.message.purpose,
-            class: held.class.clone(),
-            campaign: held.message.campaign.clone(),
-            priority: held.message.priority,
-            due: Some(nanos(held.due)),
-        }
-    }
-
-    /// The same with another due; `None` is the shelf of those that ended.
-    pub(crate) fn at(&self, due: Option<i64>) -> Self {
-        Self {
-            due,
-            ..self.clone()
-        }
-    }
-
-    /// Reads `lane, purpose, class, campaign, priority, due` from column `first` on.
-    pub(crate) fn read(row: &Row<'_>, first: usize) -> Result<Self> {
-        let text = |column: usize| row.get_ref(first + column)?.as_str().map_err(Error::from);
-        let campaign: Option<Arc<str>> = row.get(first + 3)?;
-        Ok(Self {
-            lane: Lane::new(text(0)?),
-            purpose: checked(first + 1, text(1)?.parse())?,
-            class: Class::from_name(text(2)?),
-            campaign,
-            priority: checked(first + 4, Priority::new(row.get(first + 4)?))?,
-            due: row.get(first + 5)?,
-        })
-    }
+/// Reads a shelf's `lane, purpose, class, campaign, priority, due` from column `first` on.
+pub(crate) fn read_shelf(row: &Row<'_>, first: usize) -> Result<ShelfKey> {
+    let text = |column: usize| row.get_ref(first + column)?.as_str().map_err(Error::from);
+    let campaign: Option<Arc<str>> = row.get(first + 3)?;
+    Ok(ShelfKey {
+        lane: Lane::new(text(0)?),
+        purpose: checked(first + 1, text(1)?.parse())?,
+        class: Class::from_name(text(2)?),
+        campaign,
+        priority: checked(first + 4, Priority::new(row.get(first + 4)?))?,
+        due: row.get(first + 5)?,
+    })
 }
 
 /// The columns that [`read_held`] reads, in its order, of the message table under the name `m`.
@@ -170,44 +121,10 @@ pub(crate) fn read_attributes(text: Option<&str>) -> Result<BTreeMap<String, Str
     )
 }
 
-/// The number under which a state is stored.
-pub(crate) const fn state_code(state: State) -> i64 {
-    match state {
-        State::Held => 0,
-        State::Leased => 1,
-        State::Buried => 2,
-        State::Recalled => 3,
-        State::Delivered => 4,
-        State::Refused => 5,
-        State::Expired => 6,
-        State::Rejected => 7,
-    }
-}
-
-/// The reverse of [`state_code`].
+/// The reverse of [`State::code`].
 pub(crate) fn state_of(code: i64) -> Result<State> {
-    const ALL: [State; 8] = [
-        State::Held,
-        State::Leased,
-        State::Buried,
-        State::Recalled,
-        State::Delivered,
-        State::Refused,
-        State::Expired,
-        State::Rejected,
-    ];
-    let state = usize::try_from(code).ok().and_then(|code| ALL.get(code));
-    checked(0, state.copied().ok_or("no such state"))
-}
-
-/// The state in which a road ends.
-pub(crate) const fn ended(end: End) -> State {
-    match end {
-        End::Delivered => State::Delivered,
-        End::Refused => State::Refused,
-        End::Expired => State::Expired,
-        End::Rejected => State::Rejected,
-    }
+    let state = u8::try_from(code).ok().and_then(State::from_code);
+    checked(0, state.ok_or("no such state"))
 }
 
 /// A stored value that breaks the rule of its type: says the column and the rule, never the value.
@@ -224,28 +141,6 @@ pub(crate) fn checked<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn instants_keep_their_nanoseconds_and_far_ones_the_nearest_that_fits() {
-        let near: Timestamp = "2026-11-22T23:00:00.123456789Z".parse().unwrap();
-        assert_eq!(storable(near), near);
-        assert_eq!(
-            storable(Timestamp::MAX).to_string(),
-            "2262-04-11T23:47:16.854775807Z"
-        );
-        assert_eq!(
-            storable(Timestamp::MIN).to_string(),
-            "1677-09-21T00:12:43.145224192Z"
-        );
-    }
-
-    #[test]
-    fn every_state_reads_back_as_itself() {
-        for code in 0..8 {
-            assert_eq!(state_code(state_of(code).unwrap()), code);
-        }
-        assert!(state_of(8).is_err() && state_of(-1).is_err());
-    }
 
     #[test]
     fn a_value_that_breaks_its_rule_is_not_quoted() {

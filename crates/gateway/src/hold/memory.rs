@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, MessageId, Priority, Purpose};
 
-use super::codec::{ended, storable};
+use super::instant::storable;
 use super::{
     Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Pick, Put, Recalled, Scope,
     Settle, Settled, Shelf, State, Token, Verdict,
@@ -122,6 +122,20 @@ impl Rows {
         }
     }
 
+    /// Lets a message arrive anew, behind all others; says its new number.
+    fn anew(&mut self, seq: u64) -> u64 {
+        let Some(row) = self.by_seq.remove(&seq) else {
+            return seq;
+        };
+        self.queue.remove(&row.place(seq));
+        self.loans.remove(&seq);
+        self.last_seq += 1;
+        let seq = self.last_seq;
+        self.by_id.insert(row.held.message.id.clone(), seq);
+        self.by_seq.insert(seq, row);
+        seq
+    }
+
     fn end(&mut self, seq: u64, state: State, now: Timestamp) {
         self.turn(seq, state, |row| {
             row.held.message.body = Bytes::new();
@@ -189,18 +203,22 @@ impl Rows {
         let Some(row) = self.by_seq.get(&token.seq).filter(running) else {
             return Settled::Lapsed;
         };
-        let (seq, recall) = (token.seq, row.recall);
+        let (mut seq, recall) = (token.seq, row.recall);
         match verdict {
-            Verdict::Done(how) => self.end(seq, ended(how), now),
+            Verdict::Done(how) => self.end(seq, State::ended(how), now),
             Verdict::Defer { due, attempted } => {
                 let attempts = row.attempts + u32::from(attempted);
                 let due = if recall { row.held.due } else { storable(due) };
+                seq = self.anew(seq);
                 self.turn(seq, State::Held, |row| {
                     row.held.due = due;
                     row.attempts = attempts;
                 });
             }
-            Verdict::Bury { why } => self.turn(seq, State::Buried, |row| row.why = Some(why)),
+            Verdict::Bury { why } => {
+                seq = self.anew(seq);
+                self.turn(seq, State::Buried, |row| row.why = Some(why));
+            }
         }
         if recall && self.by_seq[&seq].is_live() {
             self.end(seq, State::Recalled, now);
@@ -412,6 +430,7 @@ impl HoldStore for MemoryHold {
         let mut rows = self.rows();
         let buried = rows.within(scope, State::Buried);
         for &seq in &buried {
+            let seq = rows.anew(seq);
             rows.turn(seq, State::Held, |row| {
                 row.held.due = storable(now);
                 row.attempts = 0;

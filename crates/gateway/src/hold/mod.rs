@@ -4,9 +4,15 @@
 
 pub(crate) mod codec;
 pub mod due;
+pub(crate) mod instant;
+pub(crate) mod key;
 pub mod memory;
 pub mod open;
+pub mod remote;
+pub mod room;
+pub mod shelf;
 pub mod sqlite;
+mod state;
 
 use std::sync::Arc;
 
@@ -15,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, Message, MessageId, Purpose, RecipientKey};
 use serde::{Deserialize, Serialize};
 
+pub use self::room::{Limit, Refusing, Room};
 use crate::error::Result;
 pub use crate::lane::Lane;
 
@@ -22,7 +29,7 @@ pub use crate::lane::Lane;
 pub const HORIZON_DEFAULT: SignedDuration = SignedDuration::from_hours(72);
 
 /// A message as the hold keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The message, body and all.
     pub message: Message,
@@ -39,19 +46,21 @@ pub struct Held {
 }
 
 /// What became of one message that was put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Put {
     /// Stored.
     New,
     /// Its id is held already, or was within the horizon; nothing was changed.
     Duplicate,
+    /// Not stored: the hold, or this message's shelf, is full. Send it again later.
+    Full,
 }
 
 /// Proof that one message is lent to one releaser. A later lease of the same message has another
 /// token, so an old one cannot settle it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Token {
-    /// Arrival number of the message in its store.
+    /// The message's arrival in its store, which is another once it arrives anew.
     pub seq: u64,
     /// Which lease of it this is; grows with each.
     pub lease: u64,
@@ -82,7 +91,7 @@ pub struct LeaseAsk<'a> {
 }
 
 /// A message on loan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leased {
     /// To settle it with.
     pub token: Token,
@@ -111,7 +120,7 @@ pub enum End {
 }
 
 /// How a lease ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The road ends here.
     Done(End),
@@ -130,7 +139,7 @@ pub enum Verdict {
 }
 
 /// One settlement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settle {
     /// The loan it ends.
     pub token: Token,
@@ -139,7 +148,7 @@ pub struct Settle {
 }
 
 /// What became of one settlement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settled {
     /// Obeyed.
     Yes,
@@ -170,7 +179,7 @@ pub enum State {
 }
 
 /// What the hold knows of one id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The message as held. The body is empty once its road has ended.
     pub held: Held,
@@ -183,7 +192,7 @@ pub struct Found {
 }
 
 /// What to take back, or bring back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// One message by its caller's id.
     Id(MessageId),
@@ -205,7 +214,7 @@ pub struct Recalled {
 }
 
 /// One shelf: what is due at one opening on one lane at one priority, of one class and campaign.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shelf {
     /// The lane.
     pub lane: Lane,
@@ -229,7 +238,7 @@ pub struct Shelf {
 
 /// What a backend promises beyond keeping messages. The behaviour suite and the releaser ask this,
 /// never the backend's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
     /// `put` answers only after the disk did.
     pub durable: bool,
@@ -249,7 +258,7 @@ pub struct Capability {
 
 /// A stop that a person set. Kept with the messages, so that it outlives a restart and every
 /// releaser of this hold sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// The paused lane; `None` is the global stop.
     pub lane: Option<Lane>,
@@ -258,6 +267,10 @@ pub struct Pause {
 }
 
 /// Where held messages live.
+///
+/// Messages arrive in the order in which they are put. What is put back or aside (deferred,
+/// buried, kicked) arrives anew: behind those already there. A loan that lapses and a shelf that is
+/// re-dated keep their arrivals.
 #[async_trait]
 pub trait HoldStore: Send + Sync {
     /// The backend's name in config, logs and `doctor`.
@@ -273,12 +286,14 @@ pub trait HoldStore: Send + Sync {
     /// - an id that is held, or ended within the horizon, answers `Duplicate` and changes nothing
     /// - an id twice in one call answers `New`, then `Duplicate`
     /// - the message reads back byte for byte
+    /// - a message that answers `Full` is not stored and its id is not known; the others are stored
     async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>>;
 
     /// Lends up to `max` due messages.
     ///
     /// # Behaviour
     /// - order is priority, then due, then arrival (`order`)
+    /// - what was put back or aside arrives anew; what lapsed or was re-dated does not (`order`)
     /// - nothing due after `now`, nothing on loan, buried, recalled or done is lent
     /// - a message put or deferred late, with a due already passed, is still lent (no cursor)
     /// - a loan whose `until` is at or before `now` has lapsed: the message is lent again, `lapsed`
@@ -311,7 +326,7 @@ pub trait HoldStore: Send + Sync {
     /// What is known of each id, in order; `None` where nothing is.
     async fn find(&self, ids: &[MessageId]) -> Result<Vec<Option<Found>>>;
 
-    /// Up to `max` messages in `state`, oldest first, without their bodies.
+    /// Up to `max` messages in `state`, by arrival, without their bodies.
     async fn list(&self, state: State, lane: Option<&Lane>, max: usize) -> Result<Vec<Found>>;
 
     /// Takes back what is still held or buried.
@@ -322,7 +337,7 @@ pub trait HoldStore: Send + Sync {
     async fn recall(&self, scope: &Scope, now: Timestamp) -> Result<Recalled>;
 
     /// Brings buried messages back, due now, with a clean count of attempts and not `lapsed`, since
-    /// a person looked; says how many.
+    /// a person looked; says how many. They arrive anew in the order in which they were buried.
     async fn kick(&self, scope: &Scope, now: Timestamp) -> Result<u64>;
 
     /// Moves every held message of `lane` and `class` that is due at or before `now` to `to`,
@@ -349,4 +364,9 @@ pub trait HoldStore: Send + Sync {
 
     /// Whether the store can still be written: `Err` of kind `Poisoned` when not.
     async fn check(&self) -> Result<()>;
+
+    /// How much room there is, and who is turned away; unless told, as much as anybody wants.
+    async fn room(&self) -> Result<Room> {
+        Ok(Room::default())
+    }
 }

@@ -4,13 +4,13 @@
 pub mod api;
 pub mod auth;
 pub mod limits;
+pub mod ndjson;
 pub mod openapi;
 pub mod problem;
 pub mod server;
 
 mod entry;
 mod input;
-mod ndjson;
 mod spool;
 
 pub use api::{Api, router};

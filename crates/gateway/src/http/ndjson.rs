@@ -1,11 +1,13 @@
-//! Splits the body of a request into lines as it arrives. Memory holds one line and one piece of
-//! the body at most, however long the stream.
+//! Splits the body of a request into lines as it arrives. Memory holds one piece of the body and
+//! one line at most, however long the stream. Lines are parts of the pieces they came in: only one
+//! that lies across two pieces is copied.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use memchr::memchr;
 use tokio::time::timeout;
 
 /// Some editors begin UTF-8 files with it.
@@ -13,7 +15,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What comes next in a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     /// A line that is not blank, without its end; its number counts from 1, blank ones included.
     Line(u64, Bytes),
     /// A line that is longer than allowed; it has been passed over.
@@ -26,12 +28,45 @@ pub(super) enum Next {
     Broken(&'static str),
 }
 
+/// A line that is at hand.
+#[derive(Debug)]
+pub enum Taken<'a> {
+    /// A line that is not blank, without its end.
+    Line {
+        /// Counts from 1, blank lines included.
+        number: u64,
+        /// The line.
+        text: &'a [u8],
+        /// What it is a part of.
+        buffer: &'a Bytes,
+    },
+    /// A line that is longer than allowed; it has been passed over.
+    TooLong(u64),
+}
+
+/// What came of waiting for more.
+#[derive(Debug, PartialEq, Eq)]
+pub enum More {
+    /// Another piece; look again whether a line is at hand.
+    Piece,
+    /// Nothing for so long as was asked.
+    Lull,
+    /// The body is over.
+    End,
+    /// The body broke off, or nothing came for too long.
+    Broken(&'static str),
+}
+
 /// The lines of one body.
-pub(super) struct Lines {
+pub struct Lines {
     body: Body,
-    buffer: BytesMut,
-    /// So much of the buffer holds no line end.
-    scanned: usize,
+    /// The last piece of the body, of which everything before `at` is taken.
+    piece: Bytes,
+    at: usize,
+    /// The beginning of a line whose end is still to come; it holds no line end.
+    begun: Vec<u8>,
+    /// The last line that lay across pieces.
+    joined: Bytes,
     line: u64,
     max_bytes: usize,
     idle: Duration,
@@ -40,12 +75,25 @@ pub(super) struct Lines {
     ended: bool,
 }
 
+/// A line that was found: where it lies.
+enum Found {
+    /// From here to there in the piece.
+    Piece(usize, usize),
+    /// In `joined`, from its beginning.
+    Joined(usize),
+}
+
 impl Lines {
-    pub(super) fn new(body: Body, max_bytes: usize, idle: Duration) -> Self {
+    /// The lines of `body`: each of at most `max_bytes`, its end not counted; nothing may come for
+    /// `idle` at the longest.
+    #[must_use]
+    pub fn new(body: Body, max_bytes: usize, idle: Duration) -> Self {
         Self {
             body,
-            buffer: BytesMut::new(),
-            scanned: 0,
+            piece: Bytes::new(),
+            at: 0,
+            begun: Vec::new(),
+            joined: Bytes::new(),
             line: 0,
             max_bytes,
             idle,
@@ -56,41 +104,57 @@ impl Lines {
 
     /// Reads the first piece of the body, waiting no longer than `patience`. A client that said
     /// `Expect: 100-continue` is told to go on by this.
-    pub(super) async fn begin(&mut self, patience: Duration) {
+    pub async fn begin(&mut self, patience: Duration) {
         if let Ok(Ok(())) = timeout(patience, self.fill()).await
-            && self.buffer.starts_with(BOM)
+            && self.piece.starts_with(BOM)
         {
-            self.buffer = self.buffer.split_off(BOM.len());
+            self.at = BOM.len();
         }
     }
 
     /// What comes next. With a `lull`, gives up waiting after so long; nothing is lost by that.
-    pub(super) async fn next(&mut self, lull: Option<Duration>) -> Next {
+    pub async fn next(&mut self, lull: Option<Duration>) -> Next {
         loop {
-            if let Some(next) = self.take() {
-                return next;
+            match self.take() {
+                Some(Taken::Line {
+                    number,
+                    text,
+                    buffer,
+                }) => return Next::Line(number, buffer.slice_ref(text)),
+                Some(Taken::TooLong(number)) => return Next::TooLong(number),
+                None => {}
             }
-            if self.ended {
-                return Next::End;
-            }
-            let patience = lull.unwrap_or(self.idle);
-            match timeout(patience, self.fill()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => return Next::Broken(why),
-                Err(_) if lull.is_some() => return Next::Lull,
-                Err(_) => return Next::Broken("nothing came for too long"),
+            match self.more(lull).await {
+                More::Piece => {}
+                More::Lull => return Next::Lull,
+                More::End => return Next::End,
+                More::Broken(why) => return Next::Broken(why),
             }
         }
     }
 
+    /// Waits for more of the body. To be asked once no line is at hand.
+    pub async fn more(&mut self, lull: Option<Duration>) -> More {
+        if self.ended {
+            return More::End;
+        }
+        let patience = lull.unwrap_or(self.idle);
+        match timeout(patience, self.fill()).await {
+            Ok(Ok(())) => More::Piece,
+            Ok(Err(why)) => More::Broken(why),
+            Err(_) if lull.is_some() => More::Lull,
+            Err(_) => More::Broken("nothing came for too long"),
+        }
+    }
+
     /// Reads one more piece of the body. Losing this future loses no data: a piece is either
-    /// still in the body or in the buffer.
+    /// still in the body or here.
     async fn fill(&mut self) -> Result<(), &'static str> {
         match self.body.frame().await {
             None => self.ended = true,
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    self.buffer.extend_from_slice(&data);
+                    (self.piece, self.at) = (data, 0);
                 }
             }
             Some(Err(_)) => return Err("the body broke off"),
@@ -98,42 +162,73 @@ impl Lines {
         Ok(())
     }
 
-    /// The next line out of the buffer, if it holds a whole one.
-    fn take(&mut self) -> Option<Next> {
+    /// The next line, if a whole one is at hand.
+    pub fn take(&mut self) -> Option<Taken<'_>> {
         loop {
-            let fresh = &self.buffer[self.scanned..];
-            let line = if let Some(at) = fresh.iter().position(|byte| *byte == b'\n') {
-                let mut line = self.buffer.split_to(self.scanned + at + 1);
-                line.truncate(line.len() - 1);
-                line
-            } else if self.ended && (self.skipping || !self.buffer.is_empty()) {
-                self.buffer.split()
-            } else {
-                // One byte more than the longest line: its carriage return.
-                if self.buffer.len() > self.max_bytes + 1 {
-                    self.skipping = true;
-                }
-                if self.skipping {
-                    self.buffer.clear();
-                }
-                self.scanned = self.buffer.len();
-                return None;
-            };
-            self.scanned = 0;
+            let found = self.find()?;
             self.line += 1;
             let skipped = std::mem::take(&mut self.skipping);
-            let line = line.freeze();
-            let line = match line.strip_suffix(b"\r") {
-                Some(stripped) => line.slice_ref(stripped),
-                None => line,
+            let (buffer, text) = match found {
+                Found::Piece(from, to) => (&self.piece, from..to),
+                Found::Joined(to) => (&self.joined, 0..to),
             };
-            if skipped || line.len() > self.max_bytes {
-                return Some(Next::TooLong(self.line));
+            let text = &buffer[text];
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            if skipped || text.len() > self.max_bytes {
+                return Some(Taken::TooLong(self.line));
             }
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                return Some(Next::Line(self.line, line));
+            if !text.iter().all(u8::is_ascii_whitespace) {
+                let (number, range) = (self.line, text.len());
+                let (buffer, from) = match found {
+                    Found::Piece(from, _) => (&self.piece, from),
+                    Found::Joined(_) => (&self.joined, 0),
+                };
+                return Some(Taken::Line {
+                    number,
+                    text: &buffer[from..from + range],
+                    buffer,
+                });
             }
         }
+    }
+
+    /// Passes over the next whole line, if there is one, and says where it lies. What is left of
+    /// the piece without a line end is kept as the beginning of a line.
+    fn find(&mut self) -> Option<Found> {
+        let rest = &self.piece[self.at..];
+        let Some(length) = memchr(b'\n', rest) else {
+            return self.find_none();
+        };
+        let (from, to) = (self.at, self.at + length);
+        self.at = to + 1;
+        if self.begun.is_empty() {
+            return Some(Found::Piece(from, to));
+        }
+        self.begun.extend_from_slice(&self.piece[from..to]);
+        Some(self.join())
+    }
+
+    fn find_none(&mut self) -> Option<Found> {
+        if !self.skipping {
+            self.begun.extend_from_slice(&self.piece[self.at..]);
+        }
+        (self.piece, self.at) = (Bytes::new(), 0);
+        if self.ended && (self.skipping || !self.begun.is_empty()) {
+            return Some(self.join());
+        }
+        // One byte more than the longest line: its carriage return.
+        if self.begun.len() > self.max_bytes + 1 {
+            self.skipping = true;
+            self.begun = Vec::new();
+        }
+        None
+    }
+
+    fn join(&mut self) -> Found {
+        let line = std::mem::take(&mut self.begun);
+        let length = line.len();
+        self.joined = line.into();
+        Found::Joined(length)
     }
 }
 

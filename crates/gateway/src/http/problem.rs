@@ -15,6 +15,8 @@ pub const TYPE_PREFIX: &str = "urn:nightgate:problem:";
 /// After how many seconds a client should try again when a part cannot be reached: long enough for
 /// a disk or a network to come back, short enough that a producer's buffer lasts.
 pub const RETRY_AFTER_S: u16 = 5;
+/// The same when the hold is full: room comes with releases, which take their time.
+pub const RETRY_AFTER_NO_ROOM_S: u16 = 30;
 
 /// Declares the table: one row a problem.
 macro_rules! table {
@@ -97,6 +99,8 @@ table! {
     Poisoned 503 "poisoned" "A store lost a write and needs a restart"
     /// The answer took too long.
     Busy 503 "busy" "The answer took too long"
+    /// The hold is full.
+    NoRoom 503 "no-room" "There is no room for it now"
 }
 
 /// One problem, ready to be answered.
@@ -206,7 +210,11 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT));
         match status {
             StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
+                let after = match sort {
+                    Sort::NoRoom => RETRY_AFTER_NO_ROOM_S,
+                    _ => RETRY_AFTER_S,
+                };
+                headers.insert(RETRY_AFTER, after.into());
             }
             StatusCode::UNAUTHORIZED => {
                 let scheme = HeaderValue::from_static(r#"Bearer realm="nightgate""#);
@@ -233,7 +241,7 @@ mod tests {
              401 wrong-token, 403 not-allowed, 403 wrong-host, 404 no-route, 404 no-message, \
              404 no-lane, 405 wrong-method, 408 too-slow, 413 too-large, 414 long-uri, \
              415 wrong-type, 422 invalid, 431 large-head, 500 internal, 500 corrupt, \
-             501 unsupported, 503 unavailable, 503 poisoned, 503 busy";
+             501 unsupported, 503 unavailable, 503 poisoned, 503 busy, 503 no-room";
         assert_eq!(table.join(", "), promised);
     }
 

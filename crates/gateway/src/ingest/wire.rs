@@ -2,23 +2,25 @@
 //! rule; no fault shows a recipient or a body.
 
 mod fields;
+mod quick;
+mod words;
 
-use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use jiff::Timestamp;
 use nightgate_core::message::CONTENT_TYPE_DEFAULT;
-use nightgate_core::{
-    Channel, FieldFault, Jurisdiction, Message, MessageId, Priority, Purpose, Recipient,
-};
+use nightgate_core::{Channel, FieldFault, Jurisdiction, Message, MessageId, Priority, Purpose};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use quick::Buffer;
+use words::Words;
 
 /// Content type of a body that is a JSON object or array, when its producer named none.
 pub const CONTENT_TYPE_JSON: &str = "application/json";
@@ -78,7 +80,7 @@ pub(super) enum Body {
 /// # Errors
 /// Every fault at once, those of [`Message::faults`] included.
 pub fn read(json: &[u8]) -> Result<Message, Faulty> {
-    read_with(json, Body::Needed)
+    read_with(json, Body::Needed, Buffer::Borrowed, &mut Words::default())
 }
 
 /// Reads a message that may lack its body: for dry runs, which never look at it.
@@ -86,97 +88,65 @@ pub fn read(json: &[u8]) -> Result<Message, Faulty> {
 /// # Errors
 /// As [`read`].
 pub fn read_envelope(json: &[u8]) -> Result<Message, Faulty> {
-    read_with(json, Body::Optional)
+    read_with(
+        json,
+        Body::Optional,
+        Buffer::Borrowed,
+        &mut Words::default(),
+    )
 }
 
-fn read_with(json: &[u8], body: Body) -> Result<Message, Faulty> {
-    let Ok(text) = std::str::from_utf8(json) else {
+/// Reads messages that come together; see [`Reader::read`].
+#[derive(Debug)]
+pub struct Reader(Words);
+
+impl Default for Reader {
+    fn default() -> Self {
+        let mut words = Words::default();
+        words.renew();
+        Self(words)
+    }
+}
+
+impl Reader {
+    /// Reads one message, as [`read`]. Campaigns, zones and content types that are the same in
+    /// several messages become one text in memory. A body that is kept as it was written becomes a
+    /// part of `buffer`, not a copy, so it keeps all of `buffer` in memory.
+    ///
+    /// `json` must be a part of `buffer`.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&mut self, json: &[u8], buffer: &Bytes) -> Result<Message, Faulty> {
+        read_with(json, Body::Needed, Buffer::Shared(buffer), &mut self.0)
+    }
+
+    /// The next message belongs to another batch, with which nothing is shared.
+    pub fn next_batch(&mut self) {
+        self.0.renew();
+    }
+}
+
+fn read_with(
+    json: &[u8],
+    body: Body,
+    buffer: Buffer<'_>,
+    words: &mut Words,
+) -> Result<Message, Faulty> {
+    let Ok(text) = simdutf8::basic::from_utf8(json) else {
         return Err(Faulty::whole("must be UTF-8"));
     };
     // Nearly all messages are right: they are read in one pass. The rest are read field by field.
-    if let Ok(quick) = serde_json::from_str::<Quick<'_>>(text)
-        && let Some(message) = quick.message(body)
-    {
-        return Ok(message);
+    match quick::read(text, body, buffer, words) {
+        Some(message) => Ok(message),
+        None => fields::read(text, body),
     }
-    fields::read(text, body)
 }
 
 /// A text that borrows from the JSON unless it holds escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Quick<'a> {
-    #[serde(borrow)]
-    id: Text<'a>,
-    #[serde(borrow)]
-    recipient: Text<'a>,
-    channel: Channel,
-    purpose: Purpose,
-    #[serde(borrow, default)]
-    campaign: Option<Text<'a>>,
-    #[serde(default)]
-    priority: Option<u8>,
-    #[serde(borrow, default)]
-    jurisdiction: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    zone: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    send_at: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    expires_at: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    collapse_key: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    body: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    body_base64: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    content_type: Option<Text<'a>>,
-    #[serde(default)]
-    attributes: Option<Attributes>,
-}
-
-impl Quick<'_> {
-    fn message(self, need: Body) -> Option<Message> {
-        let shared = |text: Option<Text<'_>>| text.map(|text| Arc::<str>::from(&*text.0));
-        let time = |text: Option<Text<'_>>| match text {
-            None => Some(None),
-            Some(text) => instant(&text.0).map(Some),
-        };
-        let (body, content_type) = match (self.body, self.body_base64) {
-            (Some(raw), None) => body_of(raw).ok()?,
-            (None, Some(text)) => (base64_of(&text.0).ok()?, CONTENT_TYPE_BINARY),
-            (None, None) if need == Body::Optional => (Bytes::new(), CONTENT_TYPE_DEFAULT),
-            _ => return None,
-        };
-        Some(Message {
-            id: MessageId::new(&self.id.0).ok()?,
-            recipient: Recipient::new(&self.recipient.0).ok()?,
-            channel: self.channel,
-            purpose: self.purpose,
-            campaign: shared(self.campaign),
-            priority: match self.priority {
-                None => Priority::default(),
-                Some(priority) => Priority::new(priority).ok()?,
-            },
-            jurisdiction: match self.jurisdiction {
-                None => None,
-                Some(text) => Some(Jurisdiction::new(&text.0).ok()?),
-            },
-            zone: shared(self.zone),
-            send_at: time(self.send_at)?,
-            expires_at: time(self.expires_at)?,
-            collapse_key: shared(self.collapse_key),
-            content_type: shared(self.content_type).unwrap_or_else(|| content_type.into()),
-            attributes: self.attributes.unwrap_or_default().0,
-            body,
-        })
-    }
-}
 
 /// Reads an instant: RFC 3339, with an offset, without a zone in brackets.
 #[must_use]

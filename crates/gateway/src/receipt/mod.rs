@@ -1,9 +1,7 @@
 //! The port behind which receipts live: the durable record of every decision and every outcome.
 
 pub mod export;
-mod find;
 pub mod memory;
-mod snapshot;
 pub mod sqlite;
 
 use std::fmt;

@@ -1,88 +1,101 @@
 //! The receipt log on disk: `receipts.db`, for one machine and any number of processes on it.
 //!
-//! Lines are only ever added; triggers refuse the rest. How long receipts are kept is for a later
-//! command that drops the oldest by `seq`; it will have to lift the triggers, which is the point.
+//! Receipts are filed in blocks of columns, compressed and checksummed: one row for some thousands
+//! of them, made in the caller's task while the writer syncs what came before. A block tells its
+//! receipts without anything outside it, so that damage costs what it hits and no more. Blocks are
+//! only ever added; triggers refuse the rest. How long receipts are kept is for a later command
+//! that drops the oldest; it will have to lift the triggers, which is the point.
 //!
-//! What many receipts share is written once: `about` (campaign, lane, purpose, channel), `reason`
-//! (rule, ruleset, zone) and `subject` (message, recipient). A message has three receipts or more;
-//! through `subject` its id and its recipient, both random keys, cost one page each and not three.
-//! Both indexes of `receipt` grow at their ends. Time needs none: `block` holds the span of each
-//! 1,024 receipts, so that a query by time passes over whole blocks.
+//! They are found by a keyed hash of message, recipient or campaign ([`runs`]), by time through the
+//! span of each block, and by place because blocks ascend.
 
-use std::collections::HashMap;
+mod block;
+mod bytes;
+mod find;
+mod hasher;
+mod leaf;
+mod merge;
+mod press;
+mod runs;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use nightgate_core::{
-    Channel, Code, ConsentSnapshot, MessageId, Purpose, Reason, RecipientKey, ZoneSource,
-};
+use nightgate_core::{Channel, Code, MessageId, Purpose, ZoneSource};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog, find, snapshot};
+use self::hasher::Hasher;
+use self::press::{Press, Sealed};
+use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::{Error, Kind, Result};
 use crate::lane::Lane;
-use crate::sqlite::{Instant, Readers, Schema, Work, Writer, nanoseconds, open};
+use crate::sqlite::{Readers, Schema, Work, Writer, corrupt, fault, natural, open};
 
-pub(super) const PART: &str = "receipt";
+const PART: &str = "receipt";
+const FILE: &str = "file receipts";
 
-/// Receipts in one block, as a shift: 1,024.
-pub(super) const BLOCK_BITS: i64 = 10;
-/// Shared rows remembered by the writer; beyond this the memory is emptied.
-const SHARED_MAX: usize = 4096;
+/// Receipts of one call that are not worth a block of their own: the writer gathers them from all
+/// callers that wait.
+const LOOSE_RECEIPTS: usize = 256;
+/// Presses kept for the next callers: as many as press at the same time on a small machine.
+const PRESSES_KEPT: usize = 4;
+/// Page size of a new file: a leaf of the index fills one.
+const PAGE_BYTES: i64 = 4096;
+/// Entries merged for each one filed, so that a merge ends long before the next begins.
+const MERGE_PACE: u64 = 2;
 
-/// `receipt.at` is integer nanoseconds since 1970; the other instants are `ANY`: see [`Instant`].
-/// `count` is NULL for 1; `consent` is NULL exactly when `reason` is.
+/// `block` is what a query by time or place passes over, `body` the columns. `receipts` count from
+/// `first_seq`; `min_at` and `max_at` are nanoseconds since 1970. `run` and the leaves are the
+/// index and can be made again from the blocks.
 const CREATE: &str = "
-CREATE TABLE about (id INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE, campaign TEXT) STRICT;
-CREATE INDEX about_campaign ON about (campaign) WHERE campaign IS NOT NULL;
-CREATE TABLE reason (id INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE subject (id INTEGER PRIMARY KEY, message TEXT, recipient TEXT) STRICT;
-CREATE INDEX subject_message ON subject (message) WHERE message IS NOT NULL;
-CREATE INDEX subject_recipient ON subject (recipient) WHERE recipient IS NOT NULL;
-CREATE TABLE receipt (
-    seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, event INTEGER NOT NULL, subject INTEGER,
-    about INTEGER NOT NULL, attempt INTEGER NOT NULL, count INTEGER, until ANY, reason INTEGER,
-    opens ANY, closes ANY, consent BLOB, detail TEXT
-) STRICT;
-CREATE INDEX receipt_subject ON receipt (subject) WHERE subject IS NOT NULL;
-CREATE INDEX receipt_about ON receipt (about);
+CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
+INSERT INTO secret VALUES (1, randomblob(16));
 CREATE TABLE block (
-    no INTEGER PRIMARY KEY, min_at INTEGER NOT NULL, max_at INTEGER NOT NULL
+    no INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, receipts INTEGER NOT NULL,
+    min_at INTEGER NOT NULL, max_at INTEGER NOT NULL
 ) STRICT;
-CREATE TRIGGER receipt_stays BEFORE DELETE ON receipt
+CREATE TABLE body (no INTEGER PRIMARY KEY, columns BLOB NOT NULL) STRICT;
+CREATE TRIGGER block_stays BEFORE DELETE ON block
 BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER receipt_stands BEFORE UPDATE ON receipt
+CREATE TRIGGER block_stands BEFORE UPDATE ON block
 BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER subject_stays BEFORE DELETE ON subject
+CREATE TRIGGER body_stays BEFORE DELETE ON body
 BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER subject_stands BEFORE UPDATE ON subject
+CREATE TRIGGER body_stands BEFORE UPDATE ON body
 BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER about_stays BEFORE DELETE ON about
-BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER about_stands BEFORE UPDATE ON about
-BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER reason_stays BEFORE DELETE ON reason
-BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
-CREATE TRIGGER reason_stands BEFORE UPDATE ON reason
-BEGIN SELECT raise(ABORT, 'receipts are append-only'); END;
+CREATE TABLE run (
+    level INTEGER NOT NULL, no INTEGER NOT NULL, entries INTEGER NOT NULL, upto INTEGER NOT NULL,
+    PRIMARY KEY (level, no)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leaf_0 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
+CREATE TABLE leaf_1 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
+CREATE TABLE leaf_2 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
+CREATE TABLE leaf_3 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
+CREATE TABLE leaf_4 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
+CREATE TABLE leaf_5 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
+CREATE TABLE leaf_6 (place INTEGER PRIMARY KEY, page BLOB NOT NULL) STRICT;
 ";
 
+/// Version 1 kept a row a receipt; nothing reads it any more.
 const SCHEMA: Schema = Schema {
     part: PART,
     application: 0x4e47_5231,
-    version: 1,
+    version: 2,
+    page_bytes: PAGE_BYTES,
     create: CREATE,
+    upgrade: None,
 };
-
-const FILE: &str = "INSERT INTO receipt (at, event, subject, about, attempt, count, until, reason, \
-    opens, closes, consent, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 /// The log.
 pub struct SqliteLog {
     readers: Readers,
-    writer: Writer<Receipt>,
+    writer: Writer<Row>,
+    hasher: Hasher,
+    presses: Mutex<Vec<Press>>,
 }
 
 impl SqliteLog {
@@ -90,14 +103,24 @@ impl SqliteLog {
     /// they are missing. Blocks; call it before the runtime is busy.
     ///
     /// # Errors
-    /// `Invalid` when the file is not a receipt log or was written by a newer version,
+    /// `Invalid` when the file is not a receipt log or was written by another version,
     /// `Unavailable` when it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let conn = open(path, &SCHEMA)?;
-        let writer = Writer::start(PART, "file receipts", conn, Clerk::default())?;
+        let key = conn.query_row("SELECT key FROM secret", [], |row| row.get(0));
+        let op = || format!("open {}", path.display());
+        let key: [u8; 16] = key.map_err(|error| fault(PART, &op(), error, false))?;
+        let hasher = Hasher::new(&key);
+        let clerk = Clerk {
+            press: Press::new(hasher.clone()),
+            to_merge: 0,
+            blocks: 0,
+        };
         Ok(Self {
             readers: Readers::new(PART, path),
-            writer,
+            writer: Writer::start(PART, FILE, conn, clerk)?,
+            hasher,
+            presses: Mutex::default(),
         })
     }
 
@@ -108,80 +131,92 @@ impl SqliteLog {
     pub fn check(&self) -> Result<()> {
         self.writer.check()
     }
+
+    /// Makes blocks of `receipts`. Whatever cannot be kept is refused here, before the queue: it
+    /// must not take others' writes down.
+    fn press(&self, receipts: &[Receipt]) -> Result<Vec<Row>> {
+        let presses = || self.presses.lock().unwrap_or_else(PoisonError::into_inner);
+        let press = presses().pop();
+        let mut press = press.unwrap_or_else(|| Press::new(self.hasher.clone()));
+        let mut rows = Vec::new();
+        for receipt in receipts {
+            if press.is_full() {
+                rows.push(sealed(&mut press)?);
+            }
+            if let Err(rule) = press.push(receipt) {
+                return Err(refused(rule));
+            }
+        }
+        rows.push(sealed(&mut press)?);
+        let mut presses = presses();
+        if presses.len() < PRESSES_KEPT {
+            presses.push(press);
+        }
+        Ok(rows)
+    }
+}
+
+fn sealed(press: &mut Press) -> Result<Row> {
+    let wrong = |error| Error::new(Kind::Unavailable, PART, FILE).with(error);
+    press.seal().map(Row::Sealed).map_err(wrong)
+}
+
+fn refused(rule: String) -> Error {
+    Error::new(Kind::Invalid, PART, FILE).with(rule)
 }
 
 #[async_trait]
 impl ReceiptLog for SqliteLog {
     async fn append(&self, receipts: Vec<Receipt>) -> Result<()> {
-        // Before the queue: a receipt that cannot be kept must not take others' writes down.
-        let fits = |receipt: &Receipt| {
-            nanoseconds(receipt.at).is_some() && i64::try_from(receipt.count).is_ok()
+        let rows = if receipts.is_empty() {
+            return self.writer.check();
+        } else if receipts.len() < LOOSE_RECEIPTS {
+            receipts
+                .iter()
+                .try_for_each(press::check)
+                .map_err(refused)?;
+            vec![Row::Loose(receipts)]
+        } else {
+            self.press(&receipts)?
         };
-        if !receipts.iter().all(fits) {
-            let rule = "a receipt must be dated 1678 to 2261: set this machine's clock";
-            return Err(Error::new(Kind::Invalid, PART, "file receipts").with(rule));
-        }
-        self.writer.write(receipts).await.map(|_| ())
+        self.writer.write(rows).await.map(|_| ())
     }
 
     async fn query(&self, ask: &ReceiptAsk) -> Result<Vec<Filed>> {
-        let ask = ask.clone();
-        self.readers
-            .read("query receipts", move |conn| find::query(conn, &ask))
-            .await
+        let (ask, hasher) = (ask.clone(), self.hasher.clone());
+        let read = move |conn: &Connection| find::query(conn, &hasher, &ask);
+        self.readers.read("query receipts", read).await
     }
 
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
-        let ids = ids.to_vec();
-        let read = move |conn: &Connection| find::known(conn, &ids);
+        let (ids, hasher) = (ids.to_vec(), self.hasher.clone());
+        let read = move |conn: &Connection| find::known(conn, &hasher, &ids);
         self.readers.read("look for known messages", read).await
     }
 }
 
 /// What the receipts of one campaign on one lane share.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct About {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) campaign: Option<Arc<str>>,
+    campaign: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) lane: Option<Lane>,
+    lane: Option<Lane>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) purpose: Option<Purpose>,
+    purpose: Option<Purpose>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) channel: Option<Channel>,
+    channel: Option<Channel>,
 }
 
 /// What the reasons of one class at one time share: all but instants and consent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Why {
-    pub(super) code: Code,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Why {
+    code: Code,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) rule: Option<Arc<str>>,
-    pub(super) ruleset: Arc<str>,
-    pub(super) zone: Arc<str>,
-    pub(super) zone_source: ZoneSource,
-}
-
-/// A reason taken apart as it is stored. No `..` here: a new field must find its column.
-fn take_apart(reason: Reason) -> (Why, Option<Instant>, Option<Instant>, ConsentSnapshot) {
-    let Reason {
-        code,
-        rule,
-        ruleset,
-        zone,
-        zone_source,
-        opens,
-        closes,
-        consent,
-    } = reason;
-    let why = Why {
-        code,
-        rule,
-        ruleset,
-        zone,
-        zone_source,
-    };
-    (why, opens.map(Instant), closes.map(Instant), consent)
+    rule: Option<Arc<str>>,
+    ruleset: Arc<str>,
+    zone: Arc<str>,
+    zone_source: ZoneSource,
 }
 
 /// The number under which an event is stored: never renumber, only add.
@@ -209,163 +244,127 @@ pub(super) fn event_from(code: u8) -> Option<Event> {
         .find(|event| event_code(*event) == code)
 }
 
-/// Writes receipts, and remembers the ids of what they share.
-#[derive(Default)]
+/// What a caller hands to the writer.
+enum Row {
+    /// A block, ready.
+    Sealed(Sealed),
+    /// Few receipts, checked.
+    Loose(Vec<Receipt>),
+}
+
+/// Files blocks, and merges their runs afterwards.
 struct Clerk {
-    abouts: HashMap<About, i64>,
-    whys: HashMap<Why, i64>,
+    /// For loose receipts.
+    press: Press,
+    /// Entries that a step of a merge owes.
+    to_merge: u64,
+    /// Blocks filed since the last step.
+    blocks: i64,
+}
+
+/// Where the next block goes.
+struct End {
+    no: i64,
+    seq: u64,
+}
+
+impl End {
+    fn of(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut last = conn
+            .prepare_cached("SELECT no, first_seq, receipts FROM block ORDER BY no DESC LIMIT 1")?;
+        let end = |row: &rusqlite::Row<'_>| {
+            let (no, seq): (i64, _) = (row.get(0)?, natural(row, 1)?);
+            let seq = seq.checked_add(natural(row, 2)?);
+            let seq = seq.ok_or_else(|| corrupt("block.first_seq"))?;
+            Ok(Self { no: no + 1, seq })
+        };
+        let end = last.query_row([], end).optional()?;
+        Ok(end.unwrap_or(Self { no: 0, seq: 1 }))
+    }
 }
 
 impl Work for Clerk {
-    type Row = Receipt;
+    type Row = Row;
 
-    fn apply(&mut self, conn: &Connection, receipts: Vec<Receipt>) -> rusqlite::Result<u64> {
-        let mut file = conn.prepare_cached(FILE)?;
-        let filed = receipts.len() as u64;
-        for receipt in receipts {
-            // No `..` here either.
-            let Receipt {
-                at,
-                event,
-                subject,
-                attempt,
-                count,
-                until,
-                reason,
-                detail,
-            } = receipt;
-            let super::Subject {
-                message,
-                recipient,
-                campaign,
-                lane,
-                purpose,
-                channel,
-            } = subject;
-            let subject = subject_id(conn, message.as_ref(), recipient.as_ref())?;
-            let about = self.about(
-                conn,
-                About {
-                    campaign,
-                    lane,
-                    purpose,
-                    channel,
-                },
-            )?;
-            let (mut why, mut opens, mut closes, mut consent) = (None, None, None, None);
-            if let Some(reason) = reason {
-                let parts = take_apart(reason);
-                why = Some(self.why(conn, parts.0)?);
-                (opens, closes, consent) = (parts.1, parts.2, Some(snapshot::write(&parts.3)));
+    fn apply(&mut self, conn: &Connection, callers: Vec<Vec<Row>>) -> rusqlite::Result<Vec<u64>> {
+        let mut end = End::of(conn)?;
+        let mut counts = Vec::with_capacity(callers.len());
+        for rows in callers {
+            counts.push(rows.iter().map(|row| Self::weight(row) as u64).sum());
+            for row in rows {
+                match row {
+                    Row::Sealed(sealed) => {
+                        self.file_loose(conn, &mut end)?;
+                        self.file(conn, &mut end, &sealed)?;
+                    }
+                    Row::Loose(receipts) => {
+                        for receipt in &receipts {
+                            if self.press.is_full() {
+                                self.file_loose(conn, &mut end)?;
+                            }
+                            self.press.push(receipt).map_err(unpressed)?;
+                        }
+                    }
+                }
             }
-            file.execute(params![
-                nanoseconds(at),
-                event_code(event),
-                subject,
-                about,
-                attempt,
-                (count != 1).then(|| i64::try_from(count).unwrap_or(i64::MAX)),
-                until.map(Instant),
-                why,
-                opens,
-                closes,
-                consent,
-                detail
-            ])?;
         }
-        close_blocks(conn)?;
-        Ok(filed)
+        self.file_loose(conn, &mut end)?;
+        Ok(counts)
     }
 
     fn forget(&mut self) {
-        self.abouts.clear();
-        self.whys.clear();
+        self.press.clear();
+    }
+
+    fn weight(row: &Row) -> usize {
+        match row {
+            Row::Sealed(sealed) => usize::try_from(sealed.receipts).unwrap_or(usize::MAX),
+            Row::Loose(receipts) => receipts.len(),
+        }
+    }
+
+    fn untidy(&self) -> bool {
+        self.blocks >= runs::FAN || self.to_merge >= merge::STEP_ENTRIES
+    }
+
+    fn tidy(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let entries = std::mem::take(&mut self.to_merge);
+        self.blocks = 0;
+        merge::step(conn, entries.max(merge::STEP_ENTRIES))
     }
 }
 
 impl Clerk {
-    fn about(&mut self, conn: &Connection, about: About) -> rusqlite::Result<i64> {
-        if let Some(id) = self.abouts.get(&about) {
-            return Ok(*id);
+    fn file(&mut self, conn: &Connection, end: &mut End, sealed: &Sealed) -> rusqlite::Result<()> {
+        conn.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                end.no,
+                end.seq.cast_signed(),
+                sealed.receipts.cast_signed(),
+                sealed.min_at,
+                sealed.max_at
+            ])?;
+        conn.prepare_cached("INSERT INTO body VALUES (?1, ?2)")?
+            .execute(params![end.no, sealed.body])?;
+        runs::add(conn, end.no, sealed)?;
+        *end = End {
+            no: end.no + 1,
+            seq: end.seq + sealed.receipts,
+        };
+        self.to_merge += sealed.entries * MERGE_PACE;
+        self.blocks += 1;
+        Ok(())
+    }
+
+    fn file_loose(&mut self, conn: &Connection, end: &mut End) -> rusqlite::Result<()> {
+        if self.press.is_empty() {
+            return Ok(());
         }
-        let json = json(&about)?;
-        conn.prepare_cached("INSERT OR IGNORE INTO about (json, campaign) VALUES (?1, ?2)")?
-            .execute(params![json, about.campaign.as_deref()])?;
-        let id = conn
-            .prepare_cached("SELECT id FROM about WHERE json = ?1")?
-            .query_row([json], |row| row.get(0))?;
-        remember(&mut self.abouts, about, id);
-        Ok(id)
-    }
-
-    fn why(&mut self, conn: &Connection, why: Why) -> rusqlite::Result<i64> {
-        if let Some(id) = self.whys.get(&why) {
-            return Ok(*id);
-        }
-        let json = json(&why)?;
-        conn.prepare_cached("INSERT OR IGNORE INTO reason (json) VALUES (?1)")?
-            .execute([&json])?;
-        let id = conn
-            .prepare_cached("SELECT id FROM reason WHERE json = ?1")?
-            .query_row([json], |row| row.get(0))?;
-        remember(&mut self.whys, why, id);
-        Ok(id)
+        let sealed = self.press.seal().map_err(unpressed)?;
+        self.file(conn, end, &sealed)
     }
 }
 
-fn json(value: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
-fn remember<K: Eq + std::hash::Hash>(memory: &mut HashMap<K, i64>, key: K, id: i64) {
-    if memory.len() >= SHARED_MAX {
-        memory.clear();
-    }
-    memory.insert(key, id);
-}
-
-/// The row of this message and recipient, made if there is none.
-fn subject_id(
-    conn: &Connection,
-    message: Option<&MessageId>,
-    recipient: Option<&RecipientKey>,
-) -> rusqlite::Result<Option<i64>> {
-    let (message, recipient) = (
-        message.map(MessageId::as_str),
-        recipient.map(RecipientKey::expose),
-    );
-    let known = match (message, recipient) {
-        (None, None) => return Ok(None),
-        (Some(message), _) => conn
-            .prepare_cached("SELECT id FROM subject WHERE message = ?1 AND recipient IS ?2")?
-            .query_row(params![message, recipient], |row| row.get(0))
-            .optional()?,
-        (None, Some(recipient)) => conn
-            .prepare_cached("SELECT id FROM subject WHERE recipient = ?1 AND message IS NULL")?
-            .query_row([recipient], |row| row.get(0))
-            .optional()?,
-    };
-    match known {
-        Some(id) => Ok(Some(id)),
-        None => conn
-            .prepare_cached("INSERT INTO subject (message, recipient) VALUES (?1, ?2)")?
-            .insert(params![message, recipient])
-            .map(Some),
-    }
-}
-
-/// Notes the span of every block that is full and has no row yet.
-fn close_blocks(conn: &Connection) -> rusqlite::Result<()> {
-    let mut last = conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM receipt")?;
-    let mut closed = conn.prepare_cached("SELECT coalesce(max(no) + 1, 0) FROM block")?;
-    let last: i64 = last.query_row([], |row| row.get(0))?;
-    let closed: i64 = closed.query_row([], |row| row.get(0))?;
-    let mut close = conn.prepare_cached(
-        "INSERT INTO block SELECT ?1, min(at), max(at) FROM receipt WHERE seq >= ?2 AND seq < ?3",
-    )?;
-    for no in closed..(last + 1) >> BLOCK_BITS {
-        close.execute([no, no << BLOCK_BITS, (no + 1) << BLOCK_BITS])?;
-    }
-    Ok(())
+fn unpressed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(why.into())
 }

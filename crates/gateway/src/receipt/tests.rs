@@ -1,6 +1,6 @@
 //! The promises of the receipt port, on every log, and the export.
 
-mod any;
+pub(super) mod any;
 
 use futures_util::TryStreamExt;
 use nightgate_core::{Basis, Code, ConsentSnapshot, Standing, ZoneSource};
@@ -14,15 +14,15 @@ use super::sqlite::{SqliteLog, event_code, event_from};
 use super::*;
 use crate::error::Kind;
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn id(text: &str) -> MessageId {
+pub(super) fn id(text: &str) -> MessageId {
     MessageId::new(text).unwrap()
 }
 
-fn receipt(message: &str, event: Event, second: i64) -> Receipt {
+pub(super) fn receipt(message: &str, event: Event, second: i64) -> Receipt {
     Receipt {
         at: at(second),
         event,
@@ -42,7 +42,7 @@ fn receipt(message: &str, event: Event, second: i64) -> Receipt {
     }
 }
 
-fn disk(dir: &TempDir) -> SqliteLog {
+pub(super) fn disk(dir: &TempDir) -> SqliteLog {
     SqliteLog::open(&dir.path().join("receipts.db")).unwrap()
 }
 
@@ -325,7 +325,7 @@ async fn the_log_refuses_to_be_rewritten() {
     told.reason = Some(reason(Standing::None));
     disk(&dir).append(vec![told]).await.unwrap();
     let conn = rusqlite::Connection::open(dir.path().join("receipts.db")).unwrap();
-    for table in ["receipt", "subject", "about", "reason"] {
+    for table in ["block", "body"] {
         for sql in [
             format!("DELETE FROM {table}"),
             format!("UPDATE {table} SET rowid = 9"),

@@ -9,21 +9,26 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::backoff::Backoff;
+use super::books::Learned;
 use super::forecast::{Rate, drained_at};
 use super::freeze::Frost;
-use super::handover::HandedOver;
 use super::limiter::{Limiter, Pace};
-use super::plan::plan;
+use super::line::{Done, Line};
+use super::plan::{Turn, plan};
 use super::releaser::ReleaserParts;
 use super::tally::Tick;
 use crate::alert::text;
 use crate::error::Result;
-use crate::hold::{Lane, LeaseAsk, Leased, Pick, Shelf};
+use crate::hold::{Lane, Pause, Shelf};
 use crate::sink::Sink;
 
-/// A tick leases at most so many rounds of `in_flight` full batches, so that even a sink that takes
-/// its whole time-out each round answers while the loans still run.
+/// A tick of a lane with a rate takes leave for at most so many times its batches abreast: what it
+/// was given leave for should go while that is fresh.
 const ROUNDS: usize = 2;
+
+/// A tick lends nothing more after so long, so that what comes in meanwhile, a pause and the state
+/// of the lane are looked at again soon, however slow the sink is.
+const LENDS_FOR: Duration = Duration::from_millis(250);
 
 /// How often a resting lane looks again: pauses are lifted and clocks are set by other processes.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -48,7 +53,7 @@ pub struct LaneOptions {
     pub in_flight: usize,
     /// Most messages in one batch; 0 for as many as the sink takes.
     pub batch_max: usize,
-    /// Most messages leased by one tick.
+    /// Most messages leased by one tick. A lane without a rate takes them as fast as they leave.
     pub tick_max: usize,
     /// How long messages are on loan.
     pub lease_ttl: SignedDuration,
@@ -209,16 +214,22 @@ impl LaneReleaser {
                 ..Tick::default()
             });
         }
-        let (leased, again) = self.lease(state, &due, now).await?;
-        if leased.is_empty() {
+        let (turns, again) = self.turns(state, &due, now);
+        let lend_until = self.parts.clock.monotonic().saturating_add(LENDS_FOR);
+        let Done {
+            mut learned,
+            closed,
+            lent,
+            mut fault,
+        } = Line::new(self, turns, lend_until).run().await;
+        if let Err(error) = self.hold_the_rest(&closed).await {
+            fault = fault.or(Some(error));
+        }
+        if lent == 0 && fault.is_none() {
+            let next_due = || self.parts.hold.next_due(lane, now);
             let wake = match again {
                 Some(again) => Some(again),
-                None => self
-                    .parts
-                    .hold
-                    .next_due(lane, now)
-                    .await?
-                    .map(|at| at.max(now)),
+                None => next_due().await?.map(|at| at.max(now)),
             };
             return Ok(Tick {
                 remaining: waiting,
@@ -226,22 +237,17 @@ impl LaneReleaser {
                 ..Tick::default()
             });
         }
-        let leased_count = leased.len() as u64;
-        let mut handed = self.hand_over(leased).await?;
-        handed.tick.remaining = waiting.saturating_sub(leased_count);
-        handed.tick.wake = Some(self.parts.clock.now());
-        self.learn(state, &handed);
-        Ok(handed.tick)
+        learned.tick.remaining = waiting.saturating_sub(lent);
+        learned.tick.wake = Some(self.parts.clock.now());
+        self.learn(state, &learned);
+        fault.map_or(Ok(learned.tick), Err)
     }
 
     /// Why nothing may leave for now, if so: until when to wait.
     async fn resting(&self, state: &mut LaneState, now: Timestamp) -> Result<Option<Timestamp>> {
         let look_again = now.checked_add(LOOK_AGAIN).unwrap_or(now);
         let frost = self.look_at_clock();
-        let lane = &self.options.lane;
-        let pauses = self.parts.hold.pauses().await?;
-        let stops = |pause: &crate::hold::Pause| pause.lane.as_ref().is_none_or(|it| it == lane);
-        let paused = pauses.iter().any(stops);
+        let paused = self.is_paused().await?;
         let monotonic = self.parts.clock.monotonic();
         let ahead = state
             .not_before
@@ -254,12 +260,24 @@ impl LaneReleaser {
             status.frozen = frost != Frost::None;
             status.resting_until = resting_until;
         }
-        self.parts.metrics.lane_paused(lane, paused);
+        self.parts.metrics.lane_paused(&self.options.lane, paused);
         Ok(if paused || frost != Frost::None {
             Some(look_again)
         } else {
             resting_until
         })
+    }
+
+    async fn is_paused(&self) -> Result<bool> {
+        let lane = &self.options.lane;
+        let pauses = self.parts.hold.pauses().await?;
+        let stops = |pause: &Pause| pause.lane.as_ref().is_none_or(|it| it == lane);
+        Ok(pauses.iter().any(stops))
+    }
+
+    /// Whether a person paused the lane since the tick began, or the clock jumped.
+    pub(super) async fn is_stopped(&self) -> Result<bool> {
+        Ok(self.look_at_clock() != Frost::None || self.is_paused().await?)
     }
 
     /// Looks at the clock; raises the alarm when it has just jumped.
@@ -275,63 +293,49 @@ impl LaneReleaser {
         frost
     }
 
-    /// Borrows what this tick may hand over: as many as pace and size allow, whose turn it is.
-    async fn lease(
+    /// What this tick may lend: as many as pace and size allow, whose turn it is; and when it is
+    /// worth asking again, where the pace allows fewer than there are.
+    fn turns(
         &self,
         state: &mut LaneState,
         due: &[Shelf],
         now: Timestamp,
-    ) -> Result<(Vec<Leased>, Option<Timestamp>)> {
+    ) -> (Vec<Turn>, Option<Timestamp>) {
         let monotonic = self.parts.clock.monotonic();
         let (waiting, on_loan) = (sum(due, |shelf| shelf.held), sum(due, |shelf| shelf.leased));
         let backlog = usize::try_from(waiting).unwrap_or(usize::MAX);
-        if state.rested
-            && self
-                .options
-                .pace
-                .rate
-                .is_some_and(|rate| waiting > rate.get().into())
-        {
+        let rate = self.options.pace.rate;
+        if state.rested && rate.is_some_and(|rate| waiting > rate.get().into()) {
             state.limiter.start_slowly(monotonic);
         }
         if waiting > 0 {
             state.rested = false;
         }
-        let most = (self.options.in_flight * self.batch_max() * ROUNDS).min(self.options.tick_max);
+        let most = match rate {
+            Some(_) => self.options.tick_max.min(self.abreast() * ROUNDS),
+            None => self.options.tick_max,
+        };
         // One more than waits, where loans of others run: they may have lapsed.
         let wanted = backlog.saturating_add(usize::from(on_loan > 0)).min(most);
         let (max, again) = state.limiter.take(wanted, monotonic);
         let again = again.map(|again| after(now, again.saturating_sub(monotonic)));
         if max == 0 {
-            return Ok((Vec::new(), again));
+            return (Vec::new(), again);
         }
         state.turn = state.turn.wrapping_add(1);
-        let (lane, ttl) = (&self.options.lane, self.options.lease_ttl);
-        let mut leased = Vec::new();
         // Any lease takes back what lapsed, so this also serves a lane where all is on loan.
-        if waiting == 0 || !self.parts.hold.capability().pick {
-            let ask = LeaseAsk {
-                lane,
-                pick: Pick::Any,
-                now,
-                max,
-                ttl,
-            };
-            leased = self.parts.hold.lease(&ask).await?;
+        let turns = if waiting == 0 || !self.parts.hold.capability().pick {
+            vec![Turn { of: None, max }]
         } else {
-            for share in plan(due, max, state.turn) {
-                let pick = Pick::Campaign(share.purpose, share.campaign.as_deref());
-                let ask = LeaseAsk {
-                    lane,
-                    pick,
-                    now,
-                    max: share.max,
-                    ttl,
-                };
-                leased.extend(self.parts.hold.lease(&ask).await?);
-            }
-        }
-        Ok((leased, again))
+            let shares = plan(due, max, state.turn).into_iter();
+            shares.map(Turn::from).collect()
+        };
+        (turns, again)
+    }
+
+    /// Messages in as many full batches as are handed over at the same time.
+    pub(super) fn abreast(&self) -> usize {
+        self.options.in_flight.max(1) * self.batch_max()
     }
 
     pub(super) fn batch_max(&self) -> usize {
@@ -370,7 +374,7 @@ impl LaneReleaser {
     }
 
     /// Draws the lane's conclusions from a hand-over: rest, rate, alarms.
-    fn learn(&self, state: &mut LaneState, handed: &HandedOver) {
+    fn learn(&self, state: &mut LaneState, handed: &Learned) {
         let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
         let (lane, tick) = (&self.options.lane, &handed.tick);
         if tick.moved() {

@@ -22,6 +22,24 @@ pub struct Share {
     pub max: usize,
 }
 
+/// What to ask the hold for: so many, of one purpose and campaign or of any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Of this purpose and campaign; `None` for whatever comes next.
+    pub of: Option<(Purpose, Option<Arc<str>>)>,
+    /// At most so many.
+    pub max: usize,
+}
+
+impl From<Share> for Turn {
+    fn from(share: Share) -> Self {
+        Self {
+            of: Some((share.purpose, share.campaign)),
+            max: share.max,
+        }
+    }
+}
+
 /// A campaign; `None` for messages that name none.
 type Campaign = Option<Arc<str>>;
 /// Messages due by campaign.

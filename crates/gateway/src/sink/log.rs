@@ -10,16 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::sink::wire::WireMessage;
+use crate::sink::wire::Wire;
 use crate::sink::{Outbound, Outcome, Sink};
 
 /// Messages in one call: enough to make one flush to disk cheap a message, few enough to hold in
 /// memory at the largest body.
-const BATCH_MAX: usize = 500;
+const BATCH_MAX: usize = 1_000;
 
 /// Writes each message as one line of JSON.
 ///
@@ -84,8 +83,15 @@ impl Sink for LogSink {
         let count = batch.len();
         let (target, clock) = (Arc::clone(&self.target), Arc::clone(&self.clock));
         let written = tokio::task::spawn_blocking(move || {
+            // Lines are formed while another batch is written.
+            let lines = Lines::of(&batch, clock.now());
             let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
-            target.write(&batch, &*clock)
+            let (now, places) = (clock.now(), &lines.places);
+            match Outbound::late(&batch, places, now).is_empty() {
+                true => target.write(&lines, count),
+                // Waiting for that batch has cost some their time.
+                false => target.write(&Lines::of(&batch, now), count),
+            }
         });
         written.await.unwrap_or_else(|_| {
             let why = "the writer stopped before it answered".to_owned();
@@ -135,13 +141,6 @@ struct Target {
     torn: bool,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    at: Timestamp,
-    #[serde(flatten)]
-    message: WireMessage<'a>,
-}
-
 impl Target {
     fn file(path: &Path) -> io::Result<Self> {
         let fresh = !path.exists();
@@ -162,41 +161,31 @@ impl Target {
         })
     }
 
-    fn write(&mut self, batch: &[Outbound], clock: &dyn Clock) -> Vec<Outcome> {
-        let mut bytes = Vec::new();
-        if self.torn {
-            bytes.push(b'\n');
+    fn write(&mut self, lines: &Lines, count: usize) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::TooLate; count];
+        if lines.places.is_empty() {
+            return outcomes;
         }
-        let lines: Vec<_> = batch
-            .iter()
-            .map(|one| form(one, clock.now(), &mut bytes))
-            .collect();
-        let (written, fault) = self.write_all(&bytes);
+        if self.torn {
+            // Cut again, it is still the end of the line before: ended anew by the next batch.
+            let (written, fault) = self.write_all(b"\n");
+            self.torn = written == 0;
+            if let Some(fault) = fault {
+                lines.tell(&mut outcomes, 0, Some((&fault, "write")));
+                return outcomes;
+            }
+        }
+        let (written, fault) = self.write_all(&lines.bytes);
         if written > 0 {
-            self.torn = bytes[written - 1] != b'\n';
+            self.torn = lines.bytes[written - 1] != b'\n';
         }
         let fault = match fault {
-            None if written > 0 => self.medium.sync().err().map(|fault| (fault, "flush")),
-            None => None,
+            None => self.medium.sync().err().map(|fault| (fault, "flush")),
             Some(fault) => Some((fault, "write")),
         };
-        let outcomes = lines.into_iter().map(|line| match (line, &fault) {
-            (Formed::Not(outcome), _) => outcome,
-            (Formed::Line { .. }, None) => Outcome::Delivered { reference: None },
-            (Formed::Line { from }, Some((fault, what))) => {
-                let why = format!("the {what} failed: {}", fault.kind());
-                if from < written {
-                    Outcome::Unknown { why }
-                } else {
-                    Outcome::Retry {
-                        after: None,
-                        whole_lane: true,
-                        why,
-                    }
-                }
-            }
-        });
-        outcomes.collect()
+        let fault = fault.as_ref().map(|(fault, what)| (fault, *what));
+        lines.tell(&mut outcomes, written, fault);
+        outcomes
     }
 
     /// Writes as much as the medium takes; says how much, and what stopped it.
@@ -214,32 +203,55 @@ impl Target {
     }
 }
 
-enum Formed {
-    /// A line that begins at this offset.
-    Line { from: usize },
-    /// No line, and why.
-    Not(Outcome),
+/// The lines of a batch, without those that are too late.
+struct Lines {
+    bytes: Vec<u8>,
+    /// Of each line: its message's place in the batch, and where it begins.
+    places: Vec<usize>,
+    begins: Vec<usize>,
 }
 
-fn form(outbound: &Outbound, now: Timestamp, bytes: &mut Vec<u8>) -> Formed {
-    if !outbound.may_leave_at(now) {
-        return Formed::Not(Outcome::TooLate);
+impl Lines {
+    fn of(batch: &[Outbound], now: Timestamp) -> Self {
+        let mut places: Vec<usize> = (0..batch.len()).collect();
+        let late = Outbound::late(batch, &places, now);
+        let mut late = late.iter().peekable();
+        places.retain(|place| late.next_if_eq(&place).is_none());
+        let mut bytes = Vec::with_capacity(Wire::size_of(places.iter().map(|at| &batch[*at])));
+        let mut begins = Vec::with_capacity(places.len());
+        let (mut wire, at) = (Wire::default(), format!("{{\"at\":\"{now}\","));
+        for place in &places {
+            begins.push(bytes.len());
+            bytes.extend_from_slice(at.as_bytes());
+            wire.push(&batch[*place], &mut bytes);
+            bytes.extend_from_slice(b"}\n");
+        }
+        Self {
+            bytes,
+            places,
+            begins,
+        }
     }
-    let from = bytes.len();
-    let line = Line {
-        at: now,
-        message: WireMessage::from(outbound),
-    };
-    if let Err(fault) = serde_json::to_writer(&mut *bytes, &line) {
-        bytes.truncate(from);
-        let why = format!(
-            "the message could not be written as JSON ({:?})",
-            fault.classify()
-        );
-        return Formed::Not(Outcome::Rejected { why });
+
+    /// What became of each line, when so many bytes were written before `fault`, if there was one.
+    fn tell(&self, outcomes: &mut [Outcome], written: usize, fault: Option<(&io::Error, &str)>) {
+        for (place, begin) in self.places.iter().zip(&self.begins) {
+            outcomes[*place] = match fault {
+                None => Outcome::Delivered { reference: None },
+                Some((fault, what)) => {
+                    let why = format!("the {what} failed: {}", fault.kind());
+                    match *begin < written {
+                        true => Outcome::Unknown { why },
+                        false => Outcome::Retry {
+                            after: None,
+                            whole_lane: true,
+                            why,
+                        },
+                    }
+                }
+            };
+        }
     }
-    bytes.push(b'\n');
-    Formed::Line { from }
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -89,6 +89,25 @@ impl Outbound {
         self.attempt
     }
 
+    /// Which of `places` in `batch` may not leave any more at `now`: for each what
+    /// [`Outbound::may_leave_at`] says, but the clock is read once for all.
+    pub(crate) fn late(batch: &[Self], places: &[usize], now: Timestamp) -> Vec<usize> {
+        let mut read: Option<(&Arc<dyn Clock>, Duration)> = None;
+        let late = |place: &usize| {
+            let one = &batch[*place];
+            let Some(Steady { clock, leave_by }) = &one.steady else {
+                return now >= one.leave_by;
+            };
+            let monotonic = match read {
+                Some((known, at)) if is_same(known, clock) => at,
+                _ => clock.monotonic(),
+            };
+            read = Some((clock, monotonic));
+            now >= one.leave_by || monotonic >= *leave_by
+        };
+        places.iter().copied().filter(late).collect()
+    }
+
     /// Whether it may still be handed over at `now`: the permit holds and the loan runs. A sink
     /// asks this as its last act before the first byte leaves.
     #[must_use]
@@ -96,6 +115,10 @@ impl Outbound {
         let in_time = |steady: &Steady| steady.clock.monotonic() < steady.leave_by;
         now < self.leave_by && self.steady.as_ref().is_none_or(in_time)
     }
+}
+
+fn is_same(one: &Arc<dyn Clock>, other: &Arc<dyn Clock>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
 }
 
 /// What became of one hand-over.
@@ -175,5 +198,30 @@ mod tests {
             !outbound.may_leave_at(clock.now()),
             "30 seconds have passed, whatever it shows"
         );
+    }
+
+    #[test]
+    fn a_batch_is_judged_as_each_of_its_messages_is() {
+        let now: Timestamp = "2026-11-22T11:59:00Z".parse().unwrap();
+        let clocks = [0, 1].map(|_| Arc::new(ManualClock::new(now)));
+        let after = |secs| now + SignedDuration::from_secs(secs);
+        let made = |(place, secs): (usize, i64)| {
+            let one = testing::batch("m", 1, now, after(secs)).remove(0);
+            let clock = &clocks[place % 2];
+            match place % 3 {
+                0 => one,
+                _ => one.timed(Arc::clone(clock) as _, now, clock.monotonic()),
+            }
+        };
+        let batch: Vec<Outbound> = (10..40).step_by(2).enumerate().map(made).collect();
+        let places: Vec<usize> = (0..batch.len()).rev().collect();
+        clocks[0].advance(Duration::from_secs(30));
+        clocks[1].advance(Duration::from_secs(15));
+        for at in [now, after(9), after(20), after(60)] {
+            let one_by_one = places.iter().copied();
+            let one_by_one = one_by_one.filter(|place| !batch[*place].may_leave_at(at));
+            let late = Outbound::late(&batch, &places, at);
+            assert_eq!(late, one_by_one.collect::<Vec<_>>(), "at {at}");
+        }
     }
 }

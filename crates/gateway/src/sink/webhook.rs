@@ -4,33 +4,33 @@
 mod address;
 mod answer;
 mod look;
+mod sign;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use serde::Serialize;
-use standardwebhooks::Webhook;
 
 pub use self::address::Address;
 use self::answer::Meaning;
 use self::look::{LastLook, Passage, Witness};
+use self::sign::Signer;
 use crate::clock::Clock;
 use crate::config::WebhookConfig;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
-use crate::sink::wire::WireMessage;
+use crate::sink::wire::Wire;
 use crate::sink::{Outbound, Outcome, Sink};
 
-/// Most messages in one request, unless configured: at 256 KiB a body, about 25 MiB at worst.
-pub const BATCH_MAX_DEFAULT: usize = 100;
+/// Most messages in one request, unless configured. The releaser also bounds the bytes.
+pub const BATCH_MAX_DEFAULT: usize = 1_000;
 /// Most messages in one request that can be configured.
 pub const BATCH_MAX_LIMIT: usize = WebhookConfig::BATCH_MAX_LIMIT;
 /// Time for one request and its answer, unless configured.
@@ -42,6 +42,9 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Idle connections are closed after this, before common servers close them (Node.js and uvicorn
 /// do after 5 s): a request sent into a connection that is just closing ends as `Unknown`.
 const IDLE_MAX: Duration = Duration::from_secs(4);
+/// Buffers kept for the next requests, and the largest of them: those of usual batches abreast.
+const BUFFERS_KEPT: usize = 8;
+const BUFFER_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How a webhook is reached. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -114,9 +117,11 @@ impl WebhookOptions {
 pub struct WebhookSink {
     client: reqwest::Client,
     address: Address,
-    signer: Option<Webhook>,
+    signer: Option<Signer>,
     batch_max: usize,
     clock: Arc<dyn Clock>,
+    /// Bodies of requests that were answered: room for the next.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 impl WebhookSink {
@@ -165,6 +170,7 @@ impl WebhookSink {
             signer,
             batch_max: options.batch_max,
             clock,
+            buffers: Mutex::default(),
         })
     }
 
@@ -178,11 +184,12 @@ impl WebhookSink {
     async fn hand_over(
         &self,
         batch: &Arc<Vec<Outbound>>,
-        places: &[usize],
+        places: &Arc<[usize]>,
         now: Timestamp,
     ) -> std::result::Result<Meaning, Vec<usize>> {
-        let (bytes, headers) = match self.request(batch, places, now) {
-            Ok(request) => request,
+        let bytes = Bytes::from(self.body(batch, places));
+        let headers = match self.headers(batch, places, &bytes, now) {
+            Ok(headers) => headers,
             Err(what) => {
                 let why = format!("the request could not be formed: {what}");
                 return Ok(Meaning::Rejected(why));
@@ -190,14 +197,16 @@ impl WebhookSink {
         };
         let witness = Witness::default();
         let body = LastLook {
-            bytes,
+            bytes: bytes.clone(),
             batch: Arc::clone(batch),
-            places: places.to_vec(),
+            places: Arc::clone(places),
             clock: Arc::clone(&self.clock),
             witness: witness.clone(),
         };
         let request = self.client.post(self.address.url()).headers(headers);
-        match request.body(reqwest::Body::wrap(body)).send().await {
+        let answer = request.body(reqwest::Body::wrap(body)).send().await;
+        self.keep(bytes);
+        match answer {
             Ok(response) => {
                 let ids: Vec<_> = places
                     .iter()
@@ -212,49 +221,66 @@ impl WebhookSink {
         }
     }
 
-    /// The request, signed if there is a key: its body and its own headers.
-    fn request(
+    /// The body of the request: `{"messages":[{"idempotency_key":"m-1","id":"m-1",..},..]}`.
+    fn body(&self, batch: &[Outbound], places: &[usize]) -> Vec<u8> {
+        let buffer = || {
+            self.buffers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+        };
+        let mut body = buffer().unwrap_or_default();
+        body.clear();
+        body.reserve(Wire::size_of(places.iter().map(|place| &batch[*place])));
+        let mut wire = Wire::default();
+        body.extend_from_slice(b"{\"messages\":[");
+        for (count, place) in places.iter().enumerate() {
+            if count > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(b"{\"idempotency_key\":");
+            wire.push_id(&batch[*place], &mut body);
+            body.push(b',');
+            wire.push(&batch[*place], &mut body);
+            body.push(b'}');
+        }
+        body.extend_from_slice(b"]}");
+        body
+    }
+
+    /// Keeps the room of a body that went out, if nobody holds it any more.
+    fn keep(&self, body: Bytes) {
+        if let Ok(body) = body.try_into_mut() {
+            let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+            if buffers.len() < BUFFERS_KEPT && body.capacity() <= BUFFER_KEPT_BYTES {
+                buffers.push(body.into());
+            }
+        }
+    }
+
+    /// The request's own headers, signed if there is a key.
+    fn headers(
         &self,
         batch: &[Outbound],
         places: &[usize],
+        body: &[u8],
         now: Timestamp,
-    ) -> std::result::Result<(Bytes, HeaderMap), String> {
-        let message = |place: &usize| {
-            let wire = WireMessage::from(&batch[*place]);
-            Keyed {
-                idempotency_key: batch[*place].message().id.as_str(),
-                wire,
-            }
-        };
-        let body = Envelope {
-            messages: places.iter().map(message).collect(),
-        };
-        let body = serde_json::to_vec(&body).map_err(|fault| format!("{:?}", fault.classify()))?;
-        let ids = places
-            .iter()
-            .map(|place| batch[*place].message().id.as_str());
-        let id = webhook_id(ids);
-        let seconds = now.as_second();
+    ) -> std::result::Result<HeaderMap, String> {
+        let messages = || places.iter().map(|place| &batch[*place]);
+        let id = webhook_id(messages().map(|one| one.message().id.as_str()));
+        let seconds = now.as_second().to_string();
         let mut headers = HeaderMap::new();
         let mut set = |name: &'static str, value: &str| {
             let value = HeaderValue::from_str(value).map_err(|fault| format!("{name}: {fault}"))?;
             headers.insert(HeaderName::from_static(name), value);
             Ok::<_, String>(())
         };
-        set(standardwebhooks::HEADER_WEBHOOK_ID, &id)?;
-        set(
-            standardwebhooks::HEADER_WEBHOOK_TIMESTAMP,
-            &seconds.to_string(),
-        )?;
+        set(sign::ID, &id)?;
+        set(sign::TIMESTAMP, &seconds)?;
         if let Some(signer) = &self.signer {
-            let signature = signer.sign(&id, seconds, &body);
-            let signature = signature.map_err(|fault| fault.to_string())?;
-            set(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, &signature)?;
+            set(sign::SIGNATURE, &signer.sign(&id, &seconds, body))?;
         }
-        let ends = places
-            .iter()
-            .map(|place| batch[*place].permit().not_after());
-        if let Some(end) = ends.min() {
+        if let Some(end) = messages().map(|one| one.permit().not_after()).min() {
             let ttl = end.duration_since(now).as_secs().max(0);
             set("nightgate-not-after", &end.to_string())?;
             set("ttl", &ttl.to_string())?;
@@ -263,7 +289,7 @@ impl WebhookSink {
             set("idempotency-key", batch[*one].message().id.as_str())?;
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok((body.into(), headers))
+        Ok(headers)
     }
 }
 
@@ -279,29 +305,22 @@ impl Sink for WebhookSink {
 
     async fn deliver(&self, batch: Vec<Outbound>) -> Vec<Outcome> {
         let batch = Arc::new(batch);
-        let not_tried = || Outcome::Retry {
-            after: None,
-            whole_lane: false,
-            why: "not tried".to_owned(),
-        };
-        let mut outcomes: Vec<Outcome> = batch.iter().map(|_| not_tried()).collect();
+        let mut told = Told(vec![None; batch.len()]);
         let all: Vec<usize> = (0..batch.len()).collect();
         let mut parts: Vec<Vec<usize>> = all.chunks(self.batch_max).rev().map(Vec::from).collect();
-        while let Some(part) = parts.pop() {
+        while let Some(mut part) = parts.pop() {
             let now = self.clock.now();
-            let (part, late): (Vec<_>, Vec<_>) = part
-                .into_iter()
-                .partition(|place| batch[*place].may_leave_at(now));
-            late.iter()
-                .for_each(|place| outcomes[*place] = Outcome::TooLate);
+            let late = Outbound::late(&batch, &part, now);
+            told.late(&late, &mut part);
             if part.is_empty() {
                 continue;
             }
+            let part: Arc<[usize]> = part.into();
             match self.hand_over(&batch, &part, now).await {
                 Ok(Meaning::Each(each)) => {
                     part.iter()
                         .zip(each)
-                        .for_each(|(place, one)| outcomes[*place] = one);
+                        .for_each(|(place, one)| told.0[*place] = Some(one));
                 }
                 Ok(Meaning::All(one)) => {
                     let stop = matches!(
@@ -316,30 +335,50 @@ impl Sink for WebhookSink {
                     } else {
                         Vec::new()
                     };
-                    let same = part.iter().chain(&rest);
-                    same.for_each(|place| outcomes[*place] = one.clone());
+                    told.all(part.iter().chain(&rest), &one);
                 }
                 Ok(Meaning::Rejected(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second.to_vec(), first.to_vec()]);
                 }
-                Ok(Meaning::Rejected(why)) => {
-                    part.iter().for_each(|place| {
-                        outcomes[*place] = Outcome::Rejected { why: why.clone() };
-                    });
-                }
+                Ok(Meaning::Rejected(why)) => told.all(part.iter(), &Outcome::Rejected { why }),
                 Err(late) => {
-                    late.iter()
-                        .for_each(|place| outcomes[*place] = Outcome::TooLate);
-                    parts.push(
-                        part.into_iter()
-                            .filter(|place| !late.contains(place))
-                            .collect(),
-                    );
+                    let mut part = part.to_vec();
+                    told.late(&late, &mut part);
+                    parts.push(part);
                 }
             }
         }
-        outcomes
+        told.outcomes()
+    }
+}
+
+/// What is known of each message of a batch.
+struct Told(Vec<Option<Outcome>>);
+
+impl Told {
+    /// Those at `late` (in the order of `part`) are too late, and leave it.
+    fn late(&mut self, late: &[usize], part: &mut Vec<usize>) {
+        if late.is_empty() {
+            return;
+        }
+        self.all(late.iter(), &Outcome::TooLate);
+        let mut late = late.iter().peekable();
+        part.retain(|place| late.next_if_eq(&place).is_none());
+    }
+
+    fn all<'a>(&mut self, places: impl Iterator<Item = &'a usize>, one: &Outcome) {
+        places.for_each(|place| self.0[*place] = Some(one.clone()));
+    }
+
+    fn outcomes(self) -> Vec<Outcome> {
+        let not_tried = || Outcome::Retry {
+            after: None,
+            whole_lane: false,
+            why: "not tried".to_owned(),
+        };
+        let told = self.0.into_iter();
+        told.map(|one| one.unwrap_or_else(not_tried)).collect()
     }
 }
 
@@ -349,18 +388,6 @@ impl fmt::Debug for WebhookSink {
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    messages: Vec<Keyed<'a>>,
-}
-
-#[derive(Serialize)]
-struct Keyed<'a> {
-    idempotency_key: &'a str,
-    #[serde(flatten)]
-    wire: WireMessage<'a>,
 }
 
 fn invalid(op: String) -> Error {
@@ -378,9 +405,10 @@ fn webhook_id<'a>(ids: impl Iterator<Item = &'a str>) -> String {
     format!("msg_{}", &hash[..32])
 }
 
-fn signer(secret: &Secret) -> Result<Webhook> {
+fn signer(secret: &Secret) -> Result<Signer> {
     let rule = WebhookConfig::KEY_RULE;
-    WebhookConfig::signer(secret)
+    let key = WebhookConfig::signing_key(secret);
+    key.map(|key| Signer::new(&key))
         .ok_or_else(|| invalid(format!("use the webhook's `secret`: it {rule}")))
 }
 

@@ -6,6 +6,8 @@ const SCHEMA: Schema = Schema {
     part: "test",
     application: 0x7465_7374,
     version: 3,
+    page_bytes: 4096,
+    upgrade: None,
     create: "CREATE TABLE row (n INTEGER PRIMARY KEY) STRICT",
 };
 
@@ -15,9 +17,9 @@ struct Numbers;
 impl Work for Numbers {
     type Row = i64;
 
-    fn apply(&mut self, conn: &Connection, rows: Vec<i64>) -> rusqlite::Result<u64> {
+    fn apply(&mut self, conn: &Connection, callers: Vec<Vec<i64>>) -> rusqlite::Result<Vec<u64>> {
         let code = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        for row in &rows {
+        for row in callers.iter().flatten() {
             conn.execute("INSERT INTO row VALUES (?1)", [row])?;
             match row {
                 7 => return Err(code(rusqlite::ffi::SQLITE_IOERR_FSYNC)),
@@ -26,7 +28,7 @@ impl Work for Numbers {
                 _ => {}
             }
         }
-        Ok(rows.len() as u64)
+        Ok(callers.iter().map(|rows| rows.len() as u64).collect())
     }
 
     fn forget(&mut self) {}

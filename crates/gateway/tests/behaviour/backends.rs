@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use nightgate::error::Result;
 use nightgate::hold::memory::MemoryHold;
+use nightgate::hold::remote::{Owned, RemoteHold, serve};
+use nightgate::hold::shelf::{self, ShelfHold};
 use nightgate::hold::sqlite::{Options, SqliteHold};
 use nightgate::hold::{
     Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Scope,
@@ -36,6 +38,10 @@ pub(crate) const ALL: &[Backend] = &[
         open: |_| Box::pin(async { memory() }),
     },
     Backend {
+        name: "shelf",
+        open: |dir| Box::pin(async move { shelf(&dir).await }),
+    },
+    Backend {
         name: "sqlite",
         open: |dir| Box::pin(async move { sqlite(&dir).await }),
     },
@@ -44,11 +50,27 @@ pub(crate) const ALL: &[Backend] = &[
         name: "sqlite by two",
         open: |dir| Box::pin(async move { two(&dir).await }),
     },
+    Backend {
+        name: "memory behind a socket",
+        open: |dir| Box::pin(async move { served(memory(), &dir).await }),
+    },
+    Backend {
+        name: "sqlite behind a socket",
+        open: |dir| Box::pin(async move { served(sqlite(&dir).await, &dir).await }),
+    },
 ];
 
 /// The yardstick.
 pub(crate) fn memory() -> Arc<dyn HoldStore> {
     Arc::new(MemoryHold::new(HORIZON))
+}
+
+async fn shelf(dir: &Path) -> Arc<dyn HoldStore> {
+    let options = shelf::Options {
+        horizon: HORIZON,
+        ..shelf::Options::default()
+    };
+    Arc::new(ShelfHold::open(dir, options).await.unwrap())
 }
 
 async fn sqlite(dir: &Path) -> Arc<dyn HoldStore> {
@@ -64,6 +86,16 @@ async fn two(dir: &Path) -> Arc<dyn HoldStore> {
         both: [sqlite(dir).await, sqlite(dir).await],
         turn: AtomicUsize::new(0),
     })
+}
+
+/// `hold`, asked through a socket as another process asks it. Each process has a socket of its own
+/// here, since the tests open one directory in two.
+async fn served(hold: Arc<dyn HoldStore>, dir: &Path) -> Arc<dyn HoldStore> {
+    std::fs::create_dir_all(dir).unwrap();
+    let socket = dir.join(format!("{}.socket", std::process::id()));
+    let server = serve(hold, &socket).unwrap();
+    let remote = RemoteHold::connect(&socket).await.unwrap();
+    Arc::new(Owned::new(Arc::new(remote), server))
 }
 
 /// One backend, opened in a directory of its own.
@@ -88,9 +120,14 @@ impl Bench {
         self.dir.path().join("data")
     }
 
+    /// Lets go of the hold, so that another process can have it.
+    pub(crate) fn close(&mut self) {
+        self.hold = memory();
+    }
+
     /// Lets go of the hold and opens it again.
     pub(crate) async fn reopen(&mut self) {
-        self.hold = memory();
+        self.close();
         self.hold = (self.backend.open)(self.data()).await;
     }
 }

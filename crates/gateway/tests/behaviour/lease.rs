@@ -164,9 +164,9 @@ async fn a_message_deferred_to_an_instant_already_passed_is_still_lent() {
         assert!(names.contains(&"n7") && names.contains(&"n8"), "{names:?}");
         if hold.capability().order {
             assert_eq!(
-                (names[0], names[1]),
-                ("n7", "n8"),
-                "arrival decides between n8 and n20"
+                (names[0], names[1], names[31]),
+                ("n7", "n20", "n8"),
+                "n7 was due first; n8 arrived anew, behind n49"
             );
         }
     })

@@ -80,6 +80,7 @@ async fn what_was_acknowledged_before_kill_9_is_found_after_it() {
             for round in 0..ROUNDS {
                 let lines = dice.usize(1..600);
                 println!("killing after {lines} lines");
+                bench.close();
                 let said = run_child(&mut child(bench, round), Some(lines));
                 put_names.extend(told(&said, "put "));
                 done_names.extend(told(&said, "done "));
@@ -115,6 +116,7 @@ async fn a_disk_that_takes_no_more_poisons_and_loses_nothing_acknowledged() {
                     .get_envs()
                     .filter_map(|(name, value)| Some((name, value?))),
             );
+            bench.close();
             let said = run_child(&mut command, None);
             assert_eq!(
                 told(&said, "failed "),

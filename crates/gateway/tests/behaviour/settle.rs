@@ -1,6 +1,6 @@
 //! `settle`.
 
-use nightgate::hold::{End, Settle, Settled, State, Token, Verdict};
+use nightgate::hold::{End, Found, HoldStore, Scope, Settle, Settled, State, Token, Verdict};
 use nightgate_core::{Jurisdiction, Recipient};
 
 use crate::backends::{always, on_each};
@@ -198,4 +198,82 @@ async fn a_buried_message_is_not_lent_again_and_says_why() {
         recount(hold).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_put_back_or_aside_arrives_anew_behind_those_already_there() {
+    on_each(
+        |can| can.order,
+        async |bench| {
+            let hold = &*bench.hold;
+            let all = ["a", "b", "c", "d", "e", "f"];
+            put(hold, all.map(held).to_vec()).await;
+            let loans = lease(hold, at(0), 4).await;
+            assert_eq!(names(&loans), ["a", "b", "c", "d"]);
+            // In the order of the settlements, and with the due they had.
+            for (loan, verdict) in [
+                (3, bury()),
+                (2, defer(at(0))),
+                (0, bury()),
+                (1, defer(at(0))),
+            ] {
+                let answer = settle(hold, loans[loan].token, verdict, at(1)).await;
+                assert_eq!(answer, Settled::Yes);
+            }
+            put(hold, vec![held("g")]).await;
+            assert_eq!(listed(hold, State::Held).await, ["e", "f", "c", "b", "g"]);
+            assert_eq!(listed(hold, State::Buried).await, ["d", "a"]);
+            assert_eq!(hold.kick(&Scope::Lane(lane()), at(0)).await.unwrap(), 2);
+            let order = ["e", "f", "c", "b", "g", "d", "a"];
+            assert_eq!(listed(hold, State::Held).await, order);
+            assert_eq!(names(&lease(hold, at(1), ALL).await), order);
+            recount(hold).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_returns_recalled_arrives_anew_too() {
+    on_each(
+        |can| can.order && can.recall,
+        async |bench| {
+            let hold = &*bench.hold;
+            put(hold, ["a", "b", "c", "d"].map(held).to_vec()).await;
+            let loans = lease(hold, at(0), 3).await;
+            hold.recall(&Scope::Lane(lane()), at(1)).await.unwrap();
+            let verdicts = [bury(), defer(at(0)), done()];
+            for (loan, verdict) in loans.iter().zip(verdicts) {
+                settle(hold, loan.token, verdict, at(1)).await;
+            }
+            assert_eq!(listed(hold, State::Recalled).await, ["d", "a", "b"]);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_loan_that_lapsed_and_a_shelf_that_was_redated_keep_their_arrivals() {
+    on_each(
+        |can| can.order && can.redate,
+        async |bench| {
+            let hold = &*bench.hold;
+            put(hold, vec![held("a"), held("b")]).await;
+            assert_eq!(lease(hold, at(0), 1).await.len(), 1);
+            put(hold, vec![due("c", at(30))]).await;
+            let kind = held("a").class;
+            assert_eq!(names(&lease(hold, at(10), ALL).await), ["a", "b"]);
+            let moved = hold.redate(&lane(), &kind, at(20), at(30)).await.unwrap();
+            assert_eq!(moved, 0, "loans move along, uncounted");
+            assert_eq!(names(&lease(hold, at(30), ALL).await), ["a", "b", "c"]);
+        },
+    )
+    .await;
+}
+
+/// The names of the messages in a state, by arrival.
+async fn listed(hold: &dyn HoldStore, state: State) -> Vec<String> {
+    let found = hold.list(state, None, ALL).await.unwrap();
+    let name = |found: &Found| found.held.message.id.to_string();
+    found.iter().map(name).collect()
 }

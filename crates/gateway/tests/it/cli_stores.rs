@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use nightgate::clock::{Clock, SystemClock};
-use nightgate::hold::sqlite::{Options, SqliteHold};
+use nightgate::hold::open::{OpenOptions, open};
 use nightgate::hold::{Held, HoldStore, Lane, LeaseAsk, Pick, Settle, State, Verdict};
 use nightgate::ingest::wire;
 use nightgate_core::{Class, MessageId};
 
 use crate::cli_home::Home;
 
-/// The hold that the commands will open.
-async fn hold(home: &Home) -> SqliteHold {
-    let dir = home.path("nightgate-data");
-    SqliteHold::open(&dir, Options::default()).await.unwrap()
+/// The hold that the commands will reach, as a gateway beside them would own it.
+async fn hold(home: &Home) -> Arc<dyn HoldStore> {
+    let options = OpenOptions::new(&home.path("nightgate-data"));
+    let now = SystemClock::default().now();
+    open("shelf", &options, now).await.unwrap()
 }
 
 fn held(id: &str, campaign: &str, due: Timestamp) -> Held {
@@ -34,8 +35,8 @@ fn held(id: &str, campaign: &str, due: Timestamp) -> Held {
 }
 
 /// Three messages of two campaigns, held for long, and a buried one.
-async fn filled(home: &Home) -> Arc<SqliteHold> {
-    let hold = Arc::new(hold(home).await);
+async fn filled(home: &Home) -> Arc<dyn HoldStore> {
+    let hold = hold(home).await;
     // The commands read the machine's clock.
     let now = SystemClock::default().now();
     let later = now + jiff::SignedDuration::from_hours(24);
@@ -72,12 +73,13 @@ async fn filled(home: &Home) -> Arc<SqliteHold> {
     hold
 }
 
-async fn state(hold: &SqliteHold, id: &str) -> State {
+async fn state(hold: &Arc<dyn HoldStore>, id: &str) -> State {
     let id = MessageId::new(id).unwrap();
     hold.find(&[id]).await.unwrap().remove(0).unwrap().state
 }
 
-#[tokio::test]
+// Commands are waited for on this thread while another answers them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hold_is_listed_beside_a_store_that_is_open() {
     let home = Home::new();
     let _hold = filled(&home).await;
@@ -99,7 +101,8 @@ async fn the_hold_is_listed_beside_a_store_that_is_open() {
     assert_eq!(elsewhere["totals"]["shelves"], 0);
 }
 
-#[tokio::test]
+// Commands are waited for on this thread while another answers them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_shown_without_its_body_and_its_recipient_only_on_demand() {
     let home = Home::new();
     let _hold = filled(&home).await;
@@ -113,7 +116,8 @@ async fn a_message_is_shown_without_its_body_and_its_recipient_only_on_demand() 
     assert!(unknown.err.contains("no message is known"), "{unknown:?}");
 }
 
-#[tokio::test]
+// Commands are waited for on this thread while another answers them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recall_needs_a_yes_counts_and_files_one_receipt() {
     let home = Home::new();
     let hold = filled(&home).await;
@@ -154,7 +158,8 @@ async fn a_recall_needs_a_yes_counts_and_files_one_receipt() {
     assert_eq!(home.run(&two).code, 2, "two scopes");
 }
 
-#[tokio::test]
+// Commands are waited for on this thread while another answers them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_buried_is_kicked_and_a_receipt_tells() {
     let home = Home::new();
     let hold = filled(&home).await;
@@ -166,7 +171,8 @@ async fn what_was_buried_is_kicked_and_a_receipt_tells() {
     assert_eq!(receipts[0]["lane"], "main");
 }
 
-#[tokio::test]
+// Commands are waited for on this thread while another answers them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_are_paused_and_resumed_by_name_and_all_together() {
     let home = Home::new();
     let _hold = filled(&home).await;

@@ -4,6 +4,7 @@ mod bulk;
 mod document;
 mod entry;
 mod flaky;
+mod full;
 mod hold;
 mod messages;
 mod records;

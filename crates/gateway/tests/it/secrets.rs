@@ -104,6 +104,13 @@ async fn a_run_with_failures_in_it_shows_no_secret_and_no_person() {
         .text;
     let broken = format!("{{\"id\": \"x\", \"recipient\": \"{PHONE}\", \"body\": \"{BODY}\"\n");
     answers += &gateway.stream("/v1/messages/bulk", broken).await.text;
+    // One by one, so that some rounds fail altogether and the alarm tells of the lane.
+    for n in 0..4 {
+        let tried = receiver.count();
+        let alone = message(&format!("alone-{n}"));
+        answers += &gateway.post("/v1/messages", &alone).await.text;
+        eventually("it is tried", || (receiver.count() > tried).then_some(())).await;
+    }
     eventually("some arrive and some fail", || {
         (receiver.count() >= 6 && home.log().contains("lane")).then_some(())
     })

@@ -186,7 +186,7 @@ fn lane_options(knobs: &Knobs, lane: usize) -> LaneOptions {
     LaneOptions {
         lane: Lane::new(LANES[lane].0),
         pace: Pace {
-            rate: NonZeroU32::new(knobs.rate * factor),
+            rate: NonZeroU32::new(knobs.rate * factor).filter(|_| !knobs.unpaced),
             burst: NonZeroU32::new(knobs.burst).unwrap(),
             slow_start: Duration::from_secs(knobs.seed % 3 * 10),
             slow_start_from: 0.2,

@@ -90,6 +90,8 @@ pub(crate) struct Knobs {
     pub(crate) messages: usize,
     pub(crate) rate: u32,
     pub(crate) burst: u32,
+    /// Lanes have no rate: a tick has many rounds under way.
+    pub(crate) unpaced: bool,
     pub(crate) in_flight: usize,
     pub(crate) sink_batch: usize,
     pub(crate) tick_max: usize,
@@ -144,6 +146,7 @@ impl Knobs {
             messages: rng.usize(20..90),
             rate: rng.u32(2..12),
             burst: rng.u32(1..12),
+            unpaced: seed % 4 == 3,
             in_flight: rng.usize(1..4),
             sink_batch: rng.usize(1..6),
             tick_max: rng.usize(5..60),

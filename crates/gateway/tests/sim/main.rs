@@ -27,7 +27,7 @@ use nightgate::consent::memory::MemoryBook;
 use nightgate::consent::sqlite::SqliteBook;
 use nightgate::hold::HORIZON_DEFAULT;
 use nightgate::hold::memory::MemoryHold;
-use nightgate::hold::sqlite::{Options, SqliteHold};
+use nightgate::hold::shelf::{Options, ShelfHold};
 use nightgate::receipt::memory::MemoryLog;
 use nightgate::receipt::sqlite::SqliteLog;
 
@@ -51,7 +51,7 @@ fn in_memory() -> Stores {
 
 /// Stores on disk in `dir`. Needs a runtime: they use its threads.
 fn on_disk(dir: &Path) -> Stores {
-    let hold = at_once(SqliteHold::open(&dir.join("hold"), Options::default())).unwrap();
+    let hold = at_once(ShelfHold::open(&dir.join("hold"), Options::default())).unwrap();
     Stores {
         hold: Arc::new(hold),
         book: Arc::new(SqliteBook::open(&dir.join("consent.db")).unwrap()),

@@ -17,6 +17,7 @@ fn shows(mutant: Mutant, knobs: &Knobs) -> bool {
         Mutant::RetryClaimedBury => knobs.unknown_advertising == OnUnknown::Bury,
         Mutant::InformationMustWait => knobs.weather == Weather::Calm,
         Mutant::HoldForgetsPauses => knobs.calm_pauses,
+        Mutant::PaceDoubled => !knobs.unpaced,
         _ => true,
     }
 }

@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::consent::{Act, ConsentEvent};
 use crate::gate::Status;
 use crate::hold::{self, State};
-use crate::receipt::{Event, Receipt, ReceiptAsk, Subject};
+use crate::recall::Recaller;
+use crate::receipt::ReceiptAsk;
 
 /// The simulated clock moves in steps of at least so long, as a sleeping process wakes.
 const STEP: Duration = Duration::from_millis(250);
@@ -165,7 +166,7 @@ impl Night {
                     self.sums.accepted += 1;
                     self.ids.push(answer.id);
                 }
-                _ => match answer.reason.map(|reason| reason.code) {
+                _ => match answer.why.map(|why| why.reason.code) {
                     Some(Code::Expired) => self.sums.expires_too_soon += 1,
                     _ => self.sums.no_consent += 1,
                 },
@@ -263,18 +264,13 @@ impl Night {
 
     async fn recall(&mut self) -> Result<(), Failure> {
         let now = self.clock.now();
-        let campaign: Arc<str> = RECALLED.into();
-        let scope = hold::Scope::Campaign(Arc::clone(&campaign));
-        let recalled = self.road.hold.recall(&scope, now).await?.recalled;
-        let subject = Subject {
-            campaign: Some(campaign),
-            ..Subject::default()
+        let recaller = Recaller {
+            hold: &*self.road.hold,
+            receipts: &*self.road.receipts,
+            from: None,
         };
-        let receipt = Receipt {
-            count: recalled,
-            ..Receipt::of(Event::Recalled, subject, now)
-        };
-        self.road.receipts.append(vec![receipt]).await?;
+        let scope = hold::Scope::Campaign(RECALLED.into());
+        let recalled = recaller.take_back(&scope, now).await?.count;
         self.tell(
             &format!("담당자가 캠페인 '{RECALLED}'을 회수합니다: {recalled}건."),
             &format!("Somebody recalls the campaign '{RECALLED}': {recalled} messages."),

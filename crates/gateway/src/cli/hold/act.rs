@@ -1,7 +1,6 @@
 //! `nightgate hold recall` and `nightgate hold kick`.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use crate::cli::road::Stores;
 use crate::cli::{Common, Failure, out, shown};
 use crate::config::Config;
 use crate::hold::{Lane, Recalled, Scope};
-use crate::receipt::{Event, Receipt, Subject};
+use crate::recall::Recaller;
 
 /// What receipts of this command say about where they came from.
 const FROM: &str = "cli";
@@ -72,10 +71,9 @@ struct KickScope {
     lane: Option<String>,
 }
 
-/// A scope, what a receipt about it names, and its words for people.
+/// A scope and its words for people.
 struct Aim {
     scope: Scope,
-    subject: Subject,
     words: String,
 }
 
@@ -86,81 +84,33 @@ fn aims(
     recipient: Option<&str>,
     lane: Option<&str>,
 ) -> Result<Vec<Aim>, Failure> {
-    let none = Subject::default;
     let mut aims = Vec::new();
+    let mut aim = |scope, words| aims.push(Aim { scope, words });
     for text in ids {
-        let id = message_id(text)?;
-        let subject = Subject {
-            message: Some(id.clone()),
-            ..none()
-        };
-        aims.push(Aim {
-            scope: Scope::Id(id),
-            subject,
-            words: format!("message {text}"),
-        });
+        aim(Scope::Id(message_id(text)?), format!("message {text}"));
     }
     if let Some(text) = campaign {
-        let campaign: Arc<str> = text.into();
-        let subject = Subject {
-            campaign: Some(Arc::clone(&campaign)),
-            ..none()
-        };
-        let words = format!("campaign {text}");
-        aims.push(Aim {
-            scope: Scope::Campaign(campaign),
-            subject,
-            words,
-        });
+        aim(Scope::Campaign(text.into()), format!("campaign {text}"));
     }
     if let Some(text) = recipient {
         let recipient =
             Recipient::new(text).map_err(|rule| Failure::usage(format!("the recipient {rule}")))?;
         let key = recipient.key(config.house.jurisdiction.as_str());
         let words = format!("recipient {key}");
-        let subject = Subject {
-            recipient: Some(key.clone()),
-            ..none()
-        };
-        aims.push(Aim {
-            scope: Scope::Recipient(key),
-            subject,
-            words,
-        });
+        aim(Scope::Recipient(key), words);
     }
     if let Some(text) = lane {
-        let lane = Lane::new(text);
-        let subject = Subject {
-            lane: Some(lane.clone()),
-            ..none()
-        };
-        aims.push(Aim {
-            scope: Scope::Lane(lane),
-            subject,
-            words: format!("lane {text}"),
-        });
+        aim(Scope::Lane(Lane::new(text)), format!("lane {text}"));
     }
     Ok(aims)
 }
 
-/// Files what a person did, if it did anything.
-async fn file(
-    opened: &Stores,
-    event: Event,
-    subject: Subject,
-    count: u64,
-    at: Timestamp,
-) -> Result<(), Failure> {
-    if count == 0 {
-        return Ok(());
+fn recaller(opened: &Stores) -> Recaller<'_> {
+    Recaller {
+        hold: &*opened.hold,
+        receipts: &*opened.receipts,
+        from: Some(FROM),
     }
-    let detail = Some(FROM.to_owned());
-    let receipt = Receipt {
-        count,
-        detail,
-        ..Receipt::of(event, subject, at)
-    };
-    Ok(opened.receipts.append(vec![receipt]).await?)
 }
 
 impl Recall {
@@ -183,10 +133,9 @@ impl Recall {
         }
         let mut total = Recalled::default();
         for aim in aims {
-            let done = opened.hold.recall(&aim.scope, now).await?;
-            file(opened, Event::Recalled, aim.subject, done.recalled, now).await?;
-            total.recalled += done.recalled;
-            total.in_flight += done.in_flight;
+            let acted = recaller(opened).take_back(&aim.scope, now).await?;
+            total.recalled += acted.count;
+            total.in_flight += acted.in_flight;
         }
         if common.json {
             return out::say_json(&total);
@@ -241,9 +190,7 @@ impl Kick {
         let (campaign, recipient) = (campaign.as_deref(), recipient.as_deref());
         let mut kicked = 0;
         for aim in aims(config, id, campaign, recipient, lane.as_deref())? {
-            let count = opened.hold.kick(&aim.scope, now).await?;
-            file(opened, Event::Kicked, aim.subject, count, now).await?;
-            kicked += count;
+            kicked += recaller(opened).bring_back(&aim.scope, now).await?.count;
         }
         if common.json {
             return out::say_json(&serde_json::json!({ "kicked": kicked }));

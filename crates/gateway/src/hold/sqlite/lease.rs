@@ -9,7 +9,8 @@ use rusqlite::{Connection, Result, Row, params};
 
 use super::settle::end;
 use super::shelving::{Place, Shelving, priorities};
-use crate::hold::codec::{self, HELD_COLUMNS, HELD_WIDTH, instant, nanos};
+use crate::hold::codec::{self, HELD_COLUMNS, HELD_WIDTH};
+use crate::hold::instant::{instant, nanos};
 use crate::hold::{Lane, Leased, Pick, State, Token};
 
 /// Fewest arrival numbers read from a shelf at a time while shelves of one due are merged.

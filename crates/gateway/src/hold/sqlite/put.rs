@@ -4,7 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
 
 use super::shelving::{Place, Shelving};
-use crate::hold::codec::{self, Exact, ShelfKey, nanos};
+use crate::hold::codec::{self, Exact};
+use crate::hold::instant::nanos;
+use crate::hold::key::ShelfKey;
 use crate::hold::{Held, Put, State};
 
 /// The last instant at which something may have ended to be forgotten at `now`.
@@ -16,10 +18,6 @@ pub(super) fn forgotten_by(now: Timestamp, horizon: SignedDuration) -> i64 {
 /// Stores `messages`; `forgotten` is the last end that no longer makes a duplicate.
 pub(super) fn put(connection: &Connection, messages: &[Held], forgotten: i64) -> Result<Vec<Put>> {
     let mut shelves = Shelving::new(connection);
-    let mut next: i64 = connection
-        .prepare_cached("SELECT value FROM counter WHERE name = 'next_seq'")?
-        .query_row([], |row| row.get(0))?;
-    let first = next;
     let mut insert = connection.prepare_cached(
         "INSERT INTO message (seq, id, shelf, state, key, recipient, channel, jurisdiction, zone,
          send_at, expires_at, collapse_key, content_type, accepted_at)
@@ -31,6 +29,7 @@ pub(super) fn put(connection: &Connection, messages: &[Held], forgotten: i64) ->
     let mut answers = Vec::with_capacity(messages.len());
     for held in messages {
         let shelf = shelves.id(&ShelfKey::of(held))?;
+        let next = shelves.next_arrival()?;
         let mut new = insert_one(&mut insert, next, shelf, held)?;
         if !new
             && forget(
@@ -49,14 +48,9 @@ pub(super) fn put(connection: &Connection, messages: &[Held], forgotten: i64) ->
                 shelf,
                 state: State::Held,
             });
-            next += 1;
+            shelves.arrive()?;
         }
         answers.push(if new { Put::New } else { Put::Duplicate });
-    }
-    if next > first {
-        connection
-            .prepare_cached("UPDATE counter SET value = ?1 WHERE name = 'next_seq'")?
-            .execute([next])?;
     }
     shelves.finish()?;
     Ok(answers)

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use nightgate_core::MessageId;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use crate::hold::codec::{self, HELD_COLUMNS, HELD_WIDTH, ShelfKey, instant, nanos, state_code};
+use crate::hold::codec::{self, HELD_COLUMNS, HELD_WIDTH};
+use crate::hold::instant::{instant, nanos};
 use crate::hold::{Found, Lane, Pause, Shelf, State};
 
 /// Columns of a [`Found`] after [`HELD_COLUMNS`], from message `m` and shelf `s`.
@@ -48,7 +49,7 @@ pub(super) fn shelves(
     )?;
     let values = params![lane.map(Lane::as_str), due_by.map(nanos)];
     let rows = read.query_map(values, |row| {
-        let key = ShelfKey::read(row, 0)?;
+        let key = codec::read_shelf(row, 0)?;
         Ok(Shelf {
             lane: key.lane,
             purpose: key.purpose,
@@ -91,7 +92,7 @@ pub(super) fn list(
     max: usize,
 ) -> Result<Vec<Found>> {
     // A constant state lets SQLite use the index of that state alone.
-    let state = state_code(state);
+    let state = state.code();
     let mut read = connection.prepare_cached(&format!(
         "SELECT {HELD_COLUMNS}, {FOUND_COLUMNS}, b.attributes FROM message m
          CROSS JOIN shelf s ON s.id = m.shelf LEFT JOIN body b ON b.seq = m.seq
@@ -104,7 +105,7 @@ pub(super) fn list(
 
 /// Reads [`HELD_COLUMNS`], [`FOUND_COLUMNS`] and the attributes.
 fn read_found(row: &Row<'_>) -> Result<Found> {
-    let shelf = ShelfKey::read(row, HELD_WIDTH + 3)?;
+    let shelf = codec::read_shelf(row, HELD_WIDTH + 3)?;
     let mut held = codec::read_held(row, &shelf)?;
     let attributes = row.get_ref(FOUND_WIDTH)?.as_str_or_null()?;
     held.message.attributes = codec::read_attributes(attributes)?;

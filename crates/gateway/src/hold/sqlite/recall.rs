@@ -7,7 +7,7 @@ use rusqlite::{Connection, Result, params};
 use super::lease::reclaim;
 use super::settle::{end, hold_again};
 use super::shelving::{Place, Shelving};
-use crate::hold::codec::{nanos, state_code};
+use crate::hold::instant::nanos;
 use crate::hold::{Lane, Recalled, Scope, State};
 
 /// Takes back what is held or buried within `scope`, and marks what is on loan.
@@ -50,6 +50,7 @@ pub(super) fn kick(connection: &Connection, scope: &Scope, now: Timestamp) -> Re
     let state = State::Buried;
     let mut kicked = 0;
     for (seq, shelf) in within(connection, scope, state)? {
+        let seq = shelves.anew(seq)?;
         clean.execute([seq])?;
         hold_again(connection, &mut shelves, seq, Place { shelf, state }, now)?;
         kicked += 1;
@@ -67,7 +68,7 @@ fn within(connection: &Connection, scope: &Scope, state: State) -> Result<Vec<(i
         Scope::Lane(lane) => ("s.lane = ?1", lane.as_str()),
     };
     // A constant state lets SQLite use the index of that state alone.
-    let state = state_code(state);
+    let state = state.code();
     let mut find = connection.prepare_cached(&format!(
         "SELECT m.seq, m.shelf FROM shelf s JOIN message m ON m.shelf = s.id
          WHERE m.state = {state} AND {filter} ORDER BY m.seq"

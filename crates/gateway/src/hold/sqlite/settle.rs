@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::shelving::{Place, Shelving};
-use crate::hold::codec::{self, nanos, state_code};
+use crate::hold::instant::nanos;
 use crate::hold::{Settle, Settled, State, Token, Verdict};
 
 /// A loan as it stands.
@@ -65,9 +65,16 @@ fn obey(
     verdict: &Verdict,
     now: Timestamp,
 ) -> Result<()> {
-    let Loan { seq, from, recall } = *loan;
+    let Loan {
+        mut seq,
+        from,
+        recall,
+    } = *loan;
+    if !matches!(verdict, Verdict::Done(_)) {
+        seq = shelves.anew(seq)?;
+    }
     match verdict {
-        Verdict::Done(how) => end(connection, shelves, seq, from, codec::ended(*how), now),
+        Verdict::Done(how) => end(connection, shelves, seq, from, State::ended(*how), now),
         Verdict::Defer { due, attempted } => {
             if *attempted {
                 connection
@@ -140,13 +147,7 @@ pub(super) fn end(
             "UPDATE message SET state = ?2, shelf = ?3, due = ?4, ended_at = ?5, until = NULL
              WHERE seq = ?1",
         )?
-        .execute(params![
-            seq,
-            state_code(state),
-            to.shelf,
-            key.due,
-            nanos(now)
-        ])?;
+        .execute(params![seq, state.code(), to.shelf, key.due, nanos(now)])?;
     connection
         .prepare_cached("DELETE FROM body WHERE seq = ?1")?
         .execute([seq])?;

@@ -1,13 +1,15 @@
-//! Finds shelves and keeps their counts, for the length of one call.
+//! Finds shelves, keeps their counts and numbers arrivals, for the length of one call.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::rc::Rc;
 
 use nightgate_core::Priority;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use crate::hold::State;
-use crate::hold::codec::ShelfKey;
+use crate::hold::codec;
+use crate::hold::key::ShelfKey;
 
 /// Shelves seen in one call and what it changed of their counts. Nothing is remembered longer:
 /// another process may have changed them meanwhile.
@@ -16,6 +18,8 @@ pub(super) struct Shelving<'c> {
     ids: HashMap<Rc<ShelfKey>, i64>,
     keys: HashMap<i64, Rc<ShelfKey>>,
     changes: BTreeMap<i64, Change>,
+    /// Arrivals of this call, once one was asked for: its end is the next.
+    arrivals: Option<Range<i64>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -51,7 +55,44 @@ impl<'c> Shelving<'c> {
             ids: HashMap::new(),
             keys: HashMap::new(),
             changes: BTreeMap::new(),
+            arrivals: None,
         }
+    }
+
+    /// The number of the next message to arrive.
+    pub(super) fn next_arrival(&mut self) -> Result<i64> {
+        if let Some(arrivals) = &self.arrivals {
+            return Ok(arrivals.end);
+        }
+        let mut read = self
+            .connection
+            .prepare_cached("SELECT value FROM counter WHERE name = 'next_seq'")?;
+        let next = read.query_row([], |row| row.get(0))?;
+        self.arrivals = Some(next..next);
+        Ok(next)
+    }
+
+    /// Gives the next number away.
+    pub(super) fn arrive(&mut self) -> Result<i64> {
+        let seq = self.next_arrival()?;
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.end += 1;
+        }
+        Ok(seq)
+    }
+
+    /// Lets a message that is there arrive anew, behind all others; says its new number.
+    pub(super) fn anew(&mut self, seq: i64) -> Result<i64> {
+        let new = self.arrive()?;
+        for move_row in [
+            "UPDATE message SET seq = ?2 WHERE seq = ?1",
+            "UPDATE body SET seq = ?2 WHERE seq = ?1",
+        ] {
+            self.connection
+                .prepare_cached(move_row)?
+                .execute([seq, new])?;
+        }
+        Ok(new)
     }
 
     /// The shelf with this key, made if there is none.
@@ -102,8 +143,13 @@ impl<'c> Shelving<'c> {
         *self.changes.entry(from.shelf).or_default().of(from.state) -= 1;
     }
 
-    /// Writes the counts, and drops shelves on which nothing stands any more.
+    /// Writes the counts and the next arrival, and drops shelves on which nothing stands any more.
     pub(super) fn finish(self) -> Result<()> {
+        if let Some(arrivals) = self.arrivals.filter(|arrivals| !arrivals.is_empty()) {
+            self.connection
+                .prepare_cached("UPDATE counter SET value = ?1 WHERE name = 'next_seq'")?
+                .execute([arrivals.end])?;
+        }
         let mut count = self.connection.prepare_cached(
             "UPDATE shelf SET held = held + ?2, leased = leased + ?3, buried = buried + ?4,
              ended = ended + ?5 WHERE id = ?1",
@@ -131,7 +177,7 @@ pub(super) fn read_key(connection: &Connection, id: i64) -> Result<ShelfKey> {
     let mut read = connection.prepare_cached(
         "SELECT lane, purpose, class, campaign, priority, due FROM shelf WHERE id = ?1",
     )?;
-    read.query_row([id], |row| ShelfKey::read(row, 0))
+    read.query_row([id], |row| codec::read_shelf(row, 0))
 }
 
 /// Every priority, first to last.

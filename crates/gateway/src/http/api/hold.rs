@@ -12,12 +12,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::lanes::{LaneView, lane_views};
-use super::recalls::{file, scope};
+use super::recalls::scope;
 use super::{Api, local, to_the_end};
 use crate::hold::{Lane, State as HeldState};
 use crate::http::input::{Asked, Fields, JsonBody};
 use crate::http::problem::{Answer, Problem, Sort};
-use crate::receipt::Event;
 
 /// Most rows of an overview: openings by campaign. Beyond, the totals still count everything.
 const ROWS_MAX: usize = 5_000;
@@ -237,10 +236,9 @@ pub(super) async fn kick(
     };
     fields.done()?;
     let kicking = async move {
-        let kicked = api.hold.kick(&scope, api.clock.now()).await?;
-        if kicked > 0 {
-            file(&api, Event::Kicked, &scope, kicked, None).await?;
-        }
+        let acted = api.recaller().bring_back(&scope, api.clock.now()).await?;
+        api.count(&acted);
+        let kicked = acted.count;
         Ok(Json(KickAnswer { kicked }))
     };
     to_the_end(kicking).await

@@ -93,6 +93,7 @@ async fn set(api: &Api, name: &str, paused: bool) -> Answer<Json<LanesView>> {
     // A lane that is called `all` cannot hide the global stop.
     let lane = lane.filter(|_| name != ALL);
     api.hold.pause(lane, paused, now).await?;
+    tracing::info!(lane = name, paused, "a person set or lifted a stop");
     view(api).await
 }
 

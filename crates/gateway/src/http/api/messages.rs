@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::view::{AnswerStatus, MessageAnswer};
+use super::view::MessageAnswer;
 use super::{Api, local, to_the_end};
 use crate::gate::{Accepted, Status};
 use crate::hold::{Found, State as HeldState};
@@ -134,7 +134,14 @@ pub(super) async fn accept(
     if accepted.status == Status::Invalid {
         return Err(Problem::faults(Sort::Invalid, accepted.faults));
     }
-    let answer = MessageAnswer::of(accepted, &api.house().zone, true);
+    if let Some(limit) = accepted.limit {
+        let detail = format!(
+            "`{}` is reached; nothing was stored, send it again later",
+            limit.as_str()
+        );
+        return Err(Problem::new(Sort::NoRoom, detail));
+    }
+    let answer = MessageAnswer::of(accepted, &api.house().zone);
     Ok(Json(answer).into_response())
 }
 
@@ -158,7 +165,7 @@ async fn accept_all(api: &Arc<Api>, array: &str) -> Answer<Vec<MessageAnswer>> {
     let accepted = to_gate(api, messages).await?;
     let mut accepted = accepted
         .into_iter()
-        .map(|one| MessageAnswer::of(one, house, true));
+        .map(|one| MessageAnswer::of(one, house));
     let mut faulty = faulty.into_iter().peekable();
     let mut answers = Vec::with_capacity(all.len());
     for index in 0..all.len() {
@@ -309,10 +316,4 @@ fn of_receipts(id: &MessageId, filed: &[Filed]) -> Option<MessageView> {
         why: None,
         receipts: Vec::new(),
     })
-}
-
-/// Whether an answer tells of something to look into.
-pub(super) fn is_problem(status: AnswerStatus) -> bool {
-    use AnswerStatus::{Failed, Invalid, Refused};
-    matches!(status, Refused | Invalid | Failed)
 }

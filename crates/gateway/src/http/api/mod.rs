@@ -6,6 +6,7 @@ mod explain;
 mod health;
 mod hold;
 mod lanes;
+pub mod lines;
 mod messages;
 mod recalls;
 mod receipts;
@@ -31,6 +32,7 @@ use crate::consent::ConsentBook;
 use crate::gate::Gate;
 use crate::hold::{HoldStore, Scope};
 use crate::metrics::Metrics;
+use crate::recall::{Acted, Recaller};
 use crate::receipt::ReceiptLog;
 use crate::release::Releaser;
 
@@ -95,6 +97,19 @@ pub fn router(api: Api) -> (axum::Router, OpenApi) {
 impl Api {
     fn house(&self) -> &House {
         self.gate.decider().house()
+    }
+
+    fn recaller(&self) -> Recaller<'_> {
+        Recaller {
+            hold: &*self.hold,
+            receipts: &*self.receipts,
+            from: None,
+        }
+    }
+
+    /// Counts the receipt of what was done.
+    fn count(&self, acted: &Acted) {
+        self.metrics.receipts(u64::from(acted.receipt.is_some()));
     }
 
     /// The scope of everything for one recipient, under whatever form of the number.

@@ -9,10 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Api, to_the_end};
-use crate::hold::{Recalled, Scope};
+use crate::hold::Scope;
 use crate::http::input::{Fields, JsonBody};
 use crate::http::problem::Answer;
-use crate::receipt::{Event, Receipt, Subject};
 
 /// What to take back: exactly one of the four.
 #[derive(ToSchema)]
@@ -55,12 +54,10 @@ pub(super) async fn recall(
     let recalling = async move {
         let mut total = RecallAnswer::default();
         for scope in scopes {
-            let Recalled {
-                recalled,
-                in_flight,
-            } = recall_one(&api, &scope).await?;
-            total.recalled += recalled;
-            total.in_flight += in_flight;
+            let acted = api.recaller().take_back(&scope, api.clock.now()).await?;
+            api.count(&acted);
+            total.recalled += acted.count;
+            total.in_flight += acted.in_flight;
         }
         Ok(Json(total))
     };
@@ -106,61 +103,4 @@ pub(super) fn scope(api: &Api, fields: &mut Fields, name: &str) -> Option<Scope>
         },
         _ => api.recipient_scope(text),
     })
-}
-
-async fn recall_one(api: &Api, scope: &Scope) -> Answer<Recalled> {
-    let now = api.clock.now();
-    let recalled = api.hold.recall(scope, now).await?;
-    if recalled != Recalled::default() {
-        let in_flight = recalled.in_flight;
-        let detail = (in_flight > 0).then(|| format!("{in_flight} more on loan"));
-        file(api, Event::Recalled, scope, recalled.recalled, detail).await?;
-    }
-    Ok(recalled)
-}
-
-/// Files what a person or producer did to a whole scope.
-pub(super) async fn file(
-    api: &Api,
-    event: Event,
-    scope: &Scope,
-    count: u64,
-    detail: Option<String>,
-) -> Answer<()> {
-    let subject = match scope {
-        Scope::Id(id) => {
-            let found = api
-                .hold
-                .find(std::slice::from_ref(id))
-                .await?
-                .pop()
-                .flatten();
-            found.map_or_else(
-                || Subject {
-                    message: Some(id.clone()),
-                    ..Subject::default()
-                },
-                |found| Subject::of(&found.held.message, &found.held.key, &found.held.lane),
-            )
-        }
-        Scope::Campaign(campaign) => Subject {
-            campaign: Some(Arc::clone(campaign)),
-            ..Subject::default()
-        },
-        Scope::Recipient(key) => Subject {
-            recipient: Some(key.clone()),
-            ..Subject::default()
-        },
-        Scope::Lane(lane) => Subject {
-            lane: Some(lane.clone()),
-            ..Subject::default()
-        },
-    };
-    let receipt = Receipt {
-        count,
-        detail,
-        ..Receipt::of(event, subject, api.clock.now())
-    };
-    api.metrics.receipts(1);
-    Ok(api.receipts.append(vec![receipt]).await?)
 }

@@ -23,7 +23,7 @@ pub(in crate::http) enum AnswerStatus {
     Duplicate,
     /// Not stored: a field breaks a rule.
     Invalid,
-    /// Not stored: a part of the gateway could not be reached. Send it again.
+    /// Not stored: a part of the gateway could not be reached, or the hold is full. Send it again.
     Failed,
 }
 
@@ -35,6 +35,7 @@ impl From<Status> for AnswerStatus {
             Status::Refused => Self::Refused,
             Status::Duplicate => Self::Duplicate,
             Status::Invalid => Self::Invalid,
+            Status::NoRoom => Self::Failed,
         }
     }
 }
@@ -121,7 +122,7 @@ pub(in crate::http) struct MessageAnswer {
 }
 
 impl MessageAnswer {
-    fn empty(id: Option<String>, status: AnswerStatus) -> Self {
+    pub(super) fn empty(id: Option<String>, status: AnswerStatus) -> Self {
         Self {
             index: None,
             line: None,
@@ -137,26 +138,30 @@ impl MessageAnswer {
         }
     }
 
-    /// The gate's answer. `house`: the clock on which a duplicate's due is shown.
-    pub(super) fn of(accepted: Accepted, house: &TimeZone, explained: bool) -> Self {
-        let empty = Self::empty(Some(accepted.id.to_string()), accepted.status.into());
-        let clock = accepted.zone.as_ref().unwrap_or(house);
-        let due = accepted.due.map(|due| local(due, clock));
-        let faults = accepted.faults.into_iter().map(Fault::from).collect();
-        let empty = Self {
-            due,
-            faults,
-            ..empty
-        };
-        let Some(reason) = accepted.reason else {
-            return empty;
-        };
-        let told = accepted.answer.filter(|_| explained);
+    /// The gate's answer. `house`: the clock on which a due is shown when no other is known.
+    pub(super) fn of(accepted: Accepted, house: &TimeZone) -> Self {
+        let mut all = Self::ruled(&accepted, house);
+        all.id = Some(accepted.id.to_string());
+        all.explanation = accepted
+            .why
+            .map(|why| Explanation::new(why.answer, &why.reason, None));
+        all.faults = accepted.faults.into_iter().map(Fault::from).collect();
+        all
+    }
+
+    /// What is the same for all that were told the same, due at one instant.
+    pub(super) fn ruled(accepted: &Accepted, house: &TimeZone) -> Self {
+        let ruling = accepted.ruling.as_deref();
+        let clock = ruling.and_then(|ruling| ruling.clock.as_ref());
+        let due = accepted.due.map(|due| local(due, clock.unwrap_or(house)));
+        let ruling = ruling.filter(|_| accepted.status != Status::Duplicate);
+        let empty = Self::empty(None, accepted.status.into());
         Self {
-            zone: Some(reason.zone.to_string()),
-            explanation: told.map(|answer| Explanation::new(answer, &reason, None)),
-            rule: reason.rule.map(|rule| rule.to_string()),
-            reason: Some(reason.code),
+            due,
+            retry: empty.status == AnswerStatus::Failed,
+            zone: ruling.map(|ruling| ruling.zone.to_string()),
+            rule: ruling.and_then(|ruling| ruling.rule.as_deref().map(str::to_owned)),
+            reason: ruling.map(|ruling| ruling.code),
             ..empty
         }
     }
@@ -171,10 +176,10 @@ impl MessageAnswer {
     }
 
     /// The answer to a message whose batch could not be stored.
-    pub(super) fn failed(id: String) -> Self {
+    pub(super) fn failed() -> Self {
         Self {
             retry: true,
-            ..Self::empty(Some(id), AnswerStatus::Failed)
+            ..Self::empty(None, AnswerStatus::Failed)
         }
     }
 }

@@ -1,3 +1,4 @@
+use nightgate_core::Recipient;
 use nightgate_core::message::BODY_MAX_BYTES;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -198,8 +199,9 @@ proptest! {
         let at = at.index(wire.len());
         wire[at] = byte;
         if let Ok(text) = std::str::from_utf8(&wire) {
-            let quick = serde_json::from_str::<Quick<'_>>(text).ok();
-            if let Some(message) = quick.and_then(|quick| quick.message(Body::Needed)) {
+            let mut words = Words::default();
+            let quick = quick::read(text, Body::Needed, Buffer::Borrowed, &mut words);
+            if let Some(message) = quick {
                 prop_assert_eq!(fields::read(text, Body::Needed), Ok(message));
             }
         }

@@ -97,7 +97,7 @@ fn subject() -> impl Strategy<Value = Subject> {
         )
 }
 
-pub(super) fn any_receipt() -> impl Strategy<Value = Receipt> {
+pub(in crate::receipt) fn any_receipt() -> impl Strategy<Value = Receipt> {
     let count = prop_oneof![Just(1), 0..=i64::MAX.unsigned_abs()];
     (
         (

@@ -1,5 +1,6 @@
 //! What an answer, or the lack of one, means for each message. The table is in `webhook.rs`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -172,18 +173,32 @@ async fn body_of(mut response: Response) -> Result<Vec<u8>, &'static str> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    outcomes: Option<Vec<Entry>>,
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    outcomes: Option<Vec<Entry<'a>>>,
 }
 
-#[derive(Clone, PartialEq, Deserialize)]
-struct Entry {
-    id: String,
-    outcome: String,
-    reference: Option<String>,
+#[derive(PartialEq, Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    outcome: Cow<'a, str>,
+    #[serde(borrow)]
+    reference: Option<Cow<'a, str>>,
     retry_after_seconds: Option<f64>,
-    why: Option<String>,
+    #[serde(borrow)]
+    why: Option<Cow<'a, str>>,
+}
+
+/// Reads an answer that is an object; `None` of anything else that is JSON.
+fn answer(body: &[u8]) -> serde_json::Result<Option<Answer<'_>>> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'{') {
+        return serde_json::from_slice(body).map(Some);
+    }
+    // `[]`, `"ok"`, `true`: JSON that claims nothing about outcomes.
+    serde_json::from_slice::<serde_json::Value>(body).map(|_| None)
 }
 
 fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
@@ -191,17 +206,11 @@ fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
     if body.iter().all(u8::is_ascii_whitespace) {
         return delivered;
     }
-    let answer = match serde_json::from_slice::<serde_json::Value>(body) {
-        // `[]`, `"ok"`, `true`: JSON that claims nothing about outcomes.
-        Ok(value) if !value.is_object() => return delivered,
-        Ok(value) => serde_json::from_value::<Answer>(value),
-        Err(fault) => Err(fault),
-    };
-    let entries = match answer {
-        Ok(Answer {
+    let entries = match answer(body) {
+        Ok(Some(Answer {
             outcomes: Some(entries),
-        }) => entries,
-        Ok(Answer { outcomes: None }) => return delivered,
+        })) => entries,
+        Ok(_) => return delivered,
         Err(_) => {
             let code = status.as_u16();
             return unknown(format!(
@@ -209,7 +218,11 @@ fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
             ));
         }
     };
-    let mut by_id: HashMap<&str, Option<&Entry>> = HashMap::with_capacity(entries.len());
+    let in_order = || entries.iter().zip(ids).all(|(entry, id)| entry.id == *id);
+    if entries.len() == ids.len() && in_order() {
+        return Meaning::Each(entries.iter().map(of_entry).collect());
+    }
+    let mut by_id: HashMap<&str, Option<&Entry<'_>>> = HashMap::with_capacity(entries.len());
     for entry in &entries {
         let place = by_id.entry(&entry.id).or_insert(Some(entry));
         if *place != Some(entry) {
@@ -228,47 +241,47 @@ fn of_outcomes(body: &[u8], ids: &[&str], status: StatusCode) -> Meaning {
     Meaning::Each(ids.iter().map(outcome).collect())
 }
 
-fn of_entry(entry: &Entry) -> Outcome {
-    let why = why(entry);
-    match entry.outcome.as_str() {
+fn of_entry(entry: &Entry<'_>) -> Outcome {
+    match &*entry.outcome {
         "delivered" => Outcome::Delivered {
             reference: reference(entry),
         },
         "retry" => Outcome::Retry {
             after: after(entry),
             whole_lane: false,
-            why,
+            why: why(entry),
         },
-        "rejected" => Outcome::Rejected { why },
-        "unknown" => Outcome::Unknown { why },
+        "rejected" => Outcome::Rejected { why: why(entry) },
+        "unknown" => Outcome::Unknown { why: why(entry) },
         _ => Outcome::Unknown {
             why: "the answer gives an outcome that is not known".to_owned(),
         },
     }
 }
 
-fn after(entry: &Entry) -> Option<SignedDuration> {
+fn after(entry: &Entry<'_>) -> Option<SignedDuration> {
     let seconds = entry.retry_after_seconds?;
     let after = SignedDuration::try_from_secs_f64(seconds).unwrap_or(RETRY_AFTER_MAX);
     Some(after.clamp(SignedDuration::ZERO, RETRY_AFTER_MAX))
 }
 
-fn reference(entry: &Entry) -> Option<String> {
-    let fits = |text: &String| {
+fn reference(entry: &Entry<'_>) -> Option<String> {
+    let fits = |text: &&str| {
         (1..=REFERENCE_MAX_BYTES).contains(&text.len())
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && byte != b'@')
     };
-    entry.reference.clone().filter(fits)
+    let reference = entry.reference.as_deref();
+    reference.filter(fits).map(str::to_owned)
 }
 
 /// The receiver's reason if it is a plain code (`invalid_number`, `E.3008`), else that there was
 /// one: free text may quote the recipient or the body, and receipts outlive both.
-fn why(entry: &Entry) -> String {
+fn why(entry: &Entry<'_>) -> String {
     let said = format!(
         "the receiver said {}",
-        match entry.outcome.as_str() {
+        match &*entry.outcome {
             "retry" => "retry",
             "rejected" => "rejected",
             _ => "unknown",

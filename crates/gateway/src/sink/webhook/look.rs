@@ -48,7 +48,7 @@ impl Witness {
 pub(super) struct LastLook {
     pub(super) bytes: Bytes,
     pub(super) batch: Arc<Vec<Outbound>>,
-    pub(super) places: Vec<usize>,
+    pub(super) places: Arc<[usize]>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) witness: Witness,
 }
@@ -66,8 +66,7 @@ impl Body for LastLook {
             return Poll::Ready(None);
         }
         let now = this.clock.now();
-        let late = |place: &usize| !this.batch[*place].may_leave_at(now);
-        let late: Vec<usize> = this.places.iter().copied().filter(late).collect();
+        let late = Outbound::late(&this.batch, &this.places, now);
         if late.is_empty() {
             this.witness.set(Passage::Open);
             Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.bytes)))))

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::Value;
+use standardwebhooks::Webhook;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};

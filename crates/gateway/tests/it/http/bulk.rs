@@ -1,6 +1,7 @@
 //! Messages by the stream.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt;
@@ -134,6 +135,50 @@ async fn a_store_that_recovers_takes_the_following_lines() {
     let rest: Vec<_> = answers.map(|piece| piece.unwrap().to_vec()).collect().await;
     let rest = String::from_utf8(rest.concat()).unwrap();
     assert!(rest.contains(r#""id":"m-2","status":"accepted""#), "{rest}");
+}
+
+/// The first batch is cut at 1,000 lines. Were the second put only once the first has its receipts,
+/// this log would wait for ever.
+#[tokio::test]
+async fn the_next_batch_is_put_while_the_receipts_of_this_one_are_filed() {
+    let world = world();
+    world.log.puts.store(2, Ordering::Relaxed);
+    let body: String = (0..1_500)
+        .map(|number| line(&format!("m-{number}"), "informational"))
+        .collect();
+    let lines = bulk(&world, "", body);
+    let lines = tokio::time::timeout(Duration::from_secs(60), lines).await;
+    let lines = lines.expect("the second batch was put");
+    let numbers = lines.iter().filter_map(|line| line["line"].as_u64());
+    assert!(numbers.eq(1..=1_500), "in order");
+    assert_eq!(lines[1_500]["summary"]["accepted"], 1_500);
+    let receipts = world.get("/v1/receipts").await.lines();
+    let filed = receipts.iter().map(|receipt| receipt["message"].clone());
+    assert!(filed.eq((0..1_500).map(|number| json!(format!("m-{number}")))));
+}
+
+#[tokio::test]
+async fn what_was_put_gets_its_receipts_although_the_client_has_gone() {
+    let world = world();
+    let body: String = (0..3_000)
+        .map(|number| line(&format!("m-{number}"), "informational"))
+        .collect();
+    let request = super::world::request("POST", BULK).header("content-type", NDJSON);
+    let request = request.body(Body::from(body)).unwrap();
+    let response = tower::ServiceExt::oneshot(world.app.clone(), request);
+    drop(response.await.unwrap());
+    let all_filed = async {
+        loop {
+            let held = world.get("/v1/hold").await.json()["total"]["held"].as_u64();
+            let filed = world.get("/v1/receipts").await.lines().len();
+            if held > Some(0) && held == u64::try_from(filed).ok() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let all_filed = tokio::time::timeout(Duration::from_secs(60), all_filed).await;
+    all_filed.expect("each message put has its receipt");
 }
 
 #[tokio::test]

@@ -1,23 +1,45 @@
-//! A hold that can be told to fail.
+//! A hold that can be told to fail or to be full, and a receipt log that can be told to wait.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use nightgate::error::{Error, Kind, Result};
 use nightgate::hold::memory::MemoryHold;
 use nightgate::hold::{
-    Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Scope,
+    Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room, Scope,
     Settle, Settled, Shelf, State,
 };
+use nightgate::receipt::memory::MemoryLog;
+use nightgate::receipt::{Filed, Receipt, ReceiptAsk, ReceiptLog};
 use nightgate_core::{Class, MessageId};
 
 pub(super) struct Flaky {
     pub(super) hold: MemoryHold,
     pub(super) fails: AtomicBool,
+    pub(super) room: Mutex<Room>,
+    /// The shelves of messages by push take nothing more.
+    pub(super) push_is_full: AtomicBool,
+    pub(super) puts: AtomicU64,
 }
 
 impl Flaky {
+    pub(super) fn new(hold: MemoryHold) -> Self {
+        Self {
+            hold,
+            fails: AtomicBool::new(false),
+            room: Mutex::default(),
+            push_is_full: AtomicBool::new(false),
+            puts: AtomicU64::new(0),
+        }
+    }
+
+    fn is_full_for(&self, held: &Held) -> bool {
+        let push = self.push_is_full.load(Ordering::Relaxed) && held.lane.as_str() == "push";
+        push || self.room.lock().unwrap().refuses(held.message.purpose)
+    }
+
     fn on(&self) -> Result<&MemoryHold> {
         if self.fails.load(Ordering::Relaxed) {
             return Err(Error::new(Kind::Unavailable, "hold", "reach the disk"));
@@ -35,7 +57,16 @@ impl HoldStore for Flaky {
         self.hold.capability()
     }
     async fn put(&self, messages: Vec<Held>, now: Timestamp) -> Result<Vec<Put>> {
-        self.on()?.put(messages, now).await
+        let hold = self.on()?;
+        let mut answers = Vec::new();
+        for held in messages {
+            match self.is_full_for(&held) {
+                true => answers.push(Put::Full),
+                false => answers.extend(hold.put(vec![held], now).await?),
+            }
+        }
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        Ok(answers)
     }
     async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>> {
         self.on()?.lease(ask).await
@@ -81,5 +112,31 @@ impl HoldStore for Flaky {
     }
     async fn check(&self) -> Result<()> {
         self.on()?.check().await
+    }
+    async fn room(&self) -> Result<Room> {
+        Ok(*self.room.lock().unwrap())
+    }
+}
+
+/// Files nothing before the hold has been put to so often.
+pub(super) struct Waiting {
+    pub(super) log: MemoryLog,
+    pub(super) hold: Arc<Flaky>,
+    pub(super) puts: AtomicU64,
+}
+
+#[async_trait]
+impl ReceiptLog for Waiting {
+    async fn append(&self, receipts: Vec<Receipt>) -> Result<()> {
+        while self.hold.puts.load(Ordering::Relaxed) < self.puts.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        self.log.append(receipts).await
+    }
+    async fn query(&self, ask: &ReceiptAsk) -> Result<Vec<Filed>> {
+        self.log.query(ask).await
+    }
+    async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
+        self.log.known(ids).await
     }
 }

@@ -1,7 +1,7 @@
 //! A whole gateway in memory, and ways to ask it.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use nightgate::alert::desk::Alerts;
+use nightgate::alert::AlertPort;
+use nightgate::alert::count::CountPort;
+use nightgate::alert::desk::{Alerts, DeskOptions};
 use nightgate::clock::{Clock, ManualClock};
 use nightgate::consent::ConsentBook;
 use nightgate::consent::memory::MemoryBook;
@@ -34,7 +36,7 @@ use nightgate_core::{Channel, House, Jurisdiction, Purpose, Ruleset};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::flaky::Flaky;
+use super::flaky::{Flaky, Waiting};
 
 /// A November night in Seoul.
 pub(super) const NIGHT: &str = "2026-11-22T23:00:00+09:00";
@@ -74,7 +76,9 @@ impl Sink for Taker {
 pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) hold: Arc<Flaky>,
+    pub(super) log: Arc<Waiting>,
     pub(super) sink: Arc<Taker>,
+    pub(super) alerts: Alerts,
     pub(super) app: axum::Router,
     pub(super) document: Value,
 }
@@ -173,14 +177,18 @@ pub(super) fn world() -> World {
 
 pub(super) fn world_with(auth: Auth, limits: Limits) -> World {
     let clock = Arc::new(ManualClock::new(NIGHT.parse().unwrap()));
-    let hold = Arc::new(Flaky {
-        hold: MemoryHold::new(HORIZON_DEFAULT),
-        fails: AtomicBool::new(false),
-    });
+    let hold = Arc::new(Flaky::new(MemoryHold::new(HORIZON_DEFAULT)));
     let sink = Arc::new(Taker::default());
     let consent: Arc<dyn ConsentBook> = Arc::new(MemoryBook::default());
-    let receipts: Arc<dyn ReceiptLog> = Arc::new(MemoryLog::default());
-    let (alerts, metrics) = (Alerts::silent(), Arc::new(Metrics::default()));
+    let log = Arc::new(Waiting {
+        log: MemoryLog::default(),
+        hold: Arc::clone(&hold),
+        puts: AtomicU64::new(0),
+    });
+    let receipts: Arc<dyn ReceiptLog> = log.clone();
+    let metrics = Arc::new(Metrics::default());
+    let ports: Vec<Arc<dyn AlertPort>> = vec![Arc::new(CountPort(Arc::clone(&metrics)))];
+    let alerts = Alerts::new(ports, clock.clone(), DeskOptions::default());
     let house = House {
         jurisdiction: Jurisdiction::new("KR").unwrap(),
         zone: TimeZone::get("Asia/Seoul").unwrap(),
@@ -208,7 +216,7 @@ pub(super) fn world_with(auth: Auth, limits: Limits) -> World {
         clock: Arc::clone(&shared_clock),
         hold: Arc::clone(&shared_hold),
         receipts: Arc::clone(&receipts),
-        alerts,
+        alerts: alerts.clone(),
         metrics: Arc::clone(&metrics),
         freeze: Freeze::new(SignedDuration::from_secs(60), Duration::from_secs(300)),
         random: Mutex::new(fastrand::Rng::with_seed(1)),
@@ -230,7 +238,9 @@ pub(super) fn world_with(auth: Auth, limits: Limits) -> World {
     World {
         clock,
         hold,
+        log,
         sink,
+        alerts,
         app,
         document,
     }

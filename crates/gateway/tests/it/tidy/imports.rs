@@ -22,11 +22,16 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("sqlite", &[&["error"]]),
     ("decider", &[BASE, PORTS]),
     ("gate", &[BASE, PORTS, &["decider"]]),
+    ("recall", &[BASE, PORTS]),
     ("release", &[BASE, PORTS, &["decider"]]),
     ("ingest", &[BASE, PORTS, &["gate"]]),
     (
         "http",
-        &[BASE, PORTS, &["decider", "gate", "release", "ingest"]],
+        &[
+            BASE,
+            PORTS,
+            &["decider", "gate", "recall", "release", "ingest"],
+        ],
     ),
 ];
 /// Those who build objects: they know everything, and alone name concrete backends.
@@ -37,6 +42,7 @@ const PORT_PARTS: &[&str] = &[
     "alert::text",
     "consent::import",
     "hold::due",
+    "hold::room",
     "receipt::export",
 ];
 const SOURCE: &str = "crates/gateway/src/";

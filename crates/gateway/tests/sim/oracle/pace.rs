@@ -9,6 +9,9 @@ use crate::knobs::{LANES, RELEASERS, Weather};
 
 /// Checks every stretch between two receptions of each lane from each releaser.
 pub(super) fn check(night: &Night, found: &mut Vec<Violation>) {
+    if night.script.knobs.unpaced {
+        return;
+    }
     for releaser in 0..RELEASERS {
         for lane in 0..LANES.len() {
             check_lane(night, Who::Releaser(releaser), lane, found);

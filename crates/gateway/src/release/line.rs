@@ -1,0 +1,325 @@
+//! What one tick has under way at the same time.
+//!
+//! A round (some batches, lent and decided together) goes through four stages: it is lent;
+//! prepared, which ends with its attempts on file; handed over batch by batch; and what came of it
+//! is filed and settled. Each stage waits for a disk or for the sink, so while one round waits the
+//! others move: nothing stands in line for a disk that is idle.
+//!
+//! - Rounds are lent and prepared, and their batches handed over, in the order of the plan.
+//! - Batches end in any order. What has ended while books are being written goes on file together,
+//!   in one append and one settlement.
+//! - On loan are at most the batches under way at the sink, and as many again ahead of their turn.
+//! - Lending stops after a while, when a person pauses the lane, when windows closed, when the sink
+//!   took nothing of a batch, or on a fault. What is under way then comes to its end: a tick leaves
+//!   nothing behind.
+//! - What waits for its hand-over is held back when the sink refuses the whole lane, when the clock
+//!   has jumped, or when outcomes cannot be recorded.
+//!
+//! All of it is one future that polls its parts in one order: where time and answers are simulated,
+//! the same night happens every time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
+use nightgate_core::Class;
+
+use super::books::{Books, Filed, Learned};
+use super::freeze::Frost;
+use super::lane::LaneReleaser;
+use super::outcome::Left;
+use super::plan::Turn;
+use super::prepare::{Chunk, Prepared};
+use crate::error::{Error, Result};
+use crate::hold::{LeaseAsk, Leased, Pick};
+
+/// Rounds prepared at once: while the attempts of one are put on file, the next is decided.
+const PREPARING_MAX: usize = 2;
+/// Books written at once: while the outcomes of one batch are filed, those of another are settled.
+const FILING_MAX: usize = 2;
+/// Leases asked for at once, each of another campaign.
+const LEASING_MAX: usize = 8;
+/// Most messages of one round, unless a batch has more: what is read at once.
+const ROUND_MAX: usize = 2_000;
+/// Most messages on loan ahead of their hand-over, however many batches go abreast.
+const AHEAD_MAX: usize = 2 * ROUND_MAX;
+
+/// A round on its way from the hold, or why there is none.
+enum Lent {
+    Round(Vec<Leased>, Option<Error>),
+    /// A person paused the lane, or the clock jumped.
+    Paused,
+}
+
+/// Something under way that has ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time is on the stack; a box would be made and dropped every round"
+)]
+enum Ended {
+    Lent(Lent),
+    Prepared(Prepared),
+    Left(Left),
+    Filed(Filed),
+}
+
+/// What is under way.
+pub(super) struct Line<'a> {
+    lane: &'a LaneReleaser,
+    turns: VecDeque<Turn>,
+    /// Monotonic time after which nothing more is lent.
+    lend_until: Duration,
+    lent: u64,
+    lending: Option<BoxFuture<'a, Lent>>,
+    /// It has lent before.
+    begun: bool,
+    preparing: FuturesOrdered<BoxFuture<'a, Prepared>>,
+    /// Messages that are being prepared.
+    in_preparation: VecDeque<usize>,
+    ready: VecDeque<Chunk>,
+    leaving: FuturesUnordered<BoxFuture<'a, Left>>,
+    books: Books,
+    filing: FuturesUnordered<BoxFuture<'a, Filed>>,
+    /// Nothing more is lent.
+    stopped: bool,
+    /// Nothing more is handed over.
+    shut: bool,
+    fault: Option<Error>,
+}
+
+/// What a tick did in all.
+pub(super) struct Done {
+    pub(super) learned: Learned,
+    /// Classes whose windows closed, and when they open again.
+    pub(super) closed: BTreeMap<Class, Timestamp>,
+    pub(super) lent: u64,
+    pub(super) fault: Option<Error>,
+}
+
+impl<'a> Line<'a> {
+    /// A line for `turns`, lent from until `lend_until` by the monotonic clock.
+    pub(super) fn new(lane: &'a LaneReleaser, turns: Vec<Turn>, lend_until: Duration) -> Self {
+        Self {
+            lane,
+            turns: turns.into(),
+            lend_until,
+            lent: 0,
+            lending: None,
+            begun: false,
+            preparing: FuturesOrdered::new(),
+            in_preparation: VecDeque::new(),
+            ready: VecDeque::new(),
+            leaving: FuturesUnordered::new(),
+            books: Books::default(),
+            filing: FuturesUnordered::new(),
+            stopped: false,
+            shut: false,
+            fault: None,
+        }
+    }
+
+    /// Runs until nothing is under way any more.
+    pub(super) async fn run(mut self) -> Done {
+        loop {
+            self.begin();
+            let Some(ended) = poll_fn(|context| self.poll(context)).await else {
+                break;
+            };
+            self.note(ended);
+        }
+        Done {
+            learned: self.books.learned,
+            closed: self.books.closed,
+            lent: self.lent,
+            fault: self.fault,
+        }
+    }
+
+    /// Begins whatever may begin, that which is furthest first.
+    fn begin(&mut self) {
+        self.begin_hand_overs();
+        while !self.books.is_clear() && self.filing.len() < FILING_MAX {
+            let receipts = std::mem::take(&mut self.books.receipts);
+            let settle = std::mem::take(&mut self.books.settle);
+            self.filing.push(self.lane.file(receipts, settle).boxed());
+        }
+        self.begin_lending();
+    }
+
+    fn begin_hand_overs(&mut self) {
+        while self.leaving.len() < self.lane.options.in_flight.max(1) {
+            let Some(chunk) = self.ready.pop_front() else {
+                return;
+            };
+            // A clock that jumped since the decision stops everything.
+            self.shut |= self.lane.look_at_clock() != Frost::None;
+            if self.shut {
+                self.stopped = true;
+                self.lane.hold_back(chunk, &mut self.books);
+            } else {
+                self.leaving.push(self.lane.hand_over(chunk).boxed());
+            }
+        }
+    }
+
+    fn begin_lending(&mut self) {
+        let busy = self.lending.is_some() || self.preparing.len() >= PREPARING_MAX;
+        if busy || self.stopped || self.turns.is_empty() {
+            return;
+        }
+        if self.begun && self.lane.parts.clock.monotonic() >= self.lend_until {
+            self.stopped = true;
+            return;
+        }
+        let batch = self.lane.batch_max();
+        let abreast = self.lane.abreast().min(AHEAD_MAX);
+        let round = (abreast / 2).max(batch);
+        let waiting: usize = self.ready.iter().map(|chunk| chunk.loans.len()).sum();
+        let ahead = waiting + self.in_preparation.iter().sum::<usize>();
+        if ahead > 0 && ahead + round > abreast {
+            return;
+        }
+        let turns = take(&mut self.turns, round);
+        let first = !std::mem::replace(&mut self.begun, true);
+        self.lending = Some(self.lane.lend(turns, first).boxed());
+    }
+
+    /// The next thing that has ended; `None` when nothing is under way.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Ended>> {
+        let mut idle = true;
+        match self.filing.poll_next_unpin(context) {
+            Poll::Ready(Some(filed)) => return Poll::Ready(Some(Ended::Filed(filed))),
+            Poll::Ready(None) => {}
+            Poll::Pending => idle = false,
+        }
+        match self.leaving.poll_next_unpin(context) {
+            Poll::Ready(Some(left)) => return Poll::Ready(Some(Ended::Left(left))),
+            Poll::Ready(None) => {}
+            Poll::Pending => idle = false,
+        }
+        match self.preparing.poll_next_unpin(context) {
+            Poll::Ready(Some(prepared)) => return Poll::Ready(Some(Ended::Prepared(prepared))),
+            Poll::Ready(None) => {}
+            Poll::Pending => idle = false,
+        }
+        if let Some(lending) = &mut self.lending {
+            if let Poll::Ready(lent) = lending.poll_unpin(context) {
+                self.lending = None;
+                return Poll::Ready(Some(Ended::Lent(lent)));
+            }
+            idle = false;
+        }
+        if idle {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn note(&mut self, ended: Ended) {
+        match ended {
+            Ended::Lent(Lent::Paused) => self.stopped = true,
+            Ended::Lent(Lent::Round(leased, fault)) => {
+                self.lent += leased.len() as u64;
+                self.stop_for(fault);
+                if !leased.is_empty() {
+                    self.in_preparation.push_back(leased.len());
+                    self.preparing.push_back(self.lane.prepare(leased).boxed());
+                }
+            }
+            Ended::Prepared(prepared) => {
+                self.in_preparation.pop_front();
+                self.stop_for(prepared.fault);
+                self.stopped |= !prepared.books.closed.is_empty();
+                self.books.join(prepared.books);
+                self.ready.extend(prepared.chunks);
+            }
+            Ended::Left(left) => {
+                let nothing = self.lane.conclude(left, &mut self.books);
+                self.stopped |= nothing;
+                self.shut |= self.books.learned.lane_waits.is_some();
+                self.stopped |= self.shut;
+            }
+            Ended::Filed((lapsed, fault)) => {
+                self.books.learned.tick.lapsed += lapsed;
+                self.shut |= fault.is_some();
+                self.stop_for(fault);
+            }
+        }
+    }
+
+    fn stop_for(&mut self, fault: Option<Error>) {
+        if let Some(fault) = fault {
+            self.stopped = true;
+            self.fault.get_or_insert(fault);
+        }
+    }
+}
+
+impl LaneReleaser {
+    /// Borrows what these turns ask for. Before every round but the first it looks whether somebody
+    /// has stopped the lane meanwhile.
+    async fn lend(&self, turns: Vec<Turn>, first: bool) -> Lent {
+        let now = self.parts.clock.now();
+        if !first {
+            match self.is_stopped().await {
+                Ok(false) => {}
+                Ok(true) => return Lent::Paused,
+                Err(fault) => return Lent::Round(Vec::new(), Some(fault)),
+            }
+        }
+        let leases = turns.into_iter().map(|turn| self.lease(turn, now));
+        let mut answers = stream::iter(leases).buffered(LEASING_MAX);
+        let (mut all, mut fault) = (Vec::new(), None);
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(leased) if all.is_empty() => all = leased,
+                Ok(leased) => all.extend(leased),
+                Err(error) => fault = fault.or(Some(error)),
+            }
+        }
+        Lent::Round(all, fault)
+    }
+
+    async fn lease(&self, turn: Turn, now: Timestamp) -> Result<Vec<Leased>> {
+        let pick = match &turn.of {
+            Some((purpose, campaign)) => Pick::Campaign(*purpose, campaign.as_deref()),
+            None => Pick::Any,
+        };
+        let ask = LeaseAsk {
+            lane: &self.options.lane,
+            pick,
+            now,
+            max: turn.max,
+            ttl: self.options.lease_ttl,
+        };
+        self.parts.hold.lease(&ask).await
+    }
+}
+
+/// Turns for up to `max` messages, off the front; the last may be divided.
+fn take(turns: &mut VecDeque<Turn>, max: usize) -> Vec<Turn> {
+    let (mut taken, mut left) = (Vec::new(), max);
+    while left > 0
+        && let Some(turn) = turns.front_mut()
+    {
+        let some = turn.max.min(left);
+        left -= some;
+        turn.max -= some;
+        let mut part = turn.clone();
+        part.max = some;
+        taken.push(part);
+        if turn.max == 0 {
+            turns.pop_front();
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests;
