@@ -3,7 +3,7 @@
 //! Two trees, both clustered on the recipient: `consent_event`, the history, to which lines are
 //! only ever added, and `consent`, one row a recipient with what the history folds to. Both change
 //! in the same transaction, so the state can always be proved from the history. In front of them
-//! stands a table in memory ([`watch`]) that answers for the recipients asked for before.
+//! stands a table in memory (`watch`) that answers for the recipients asked for before.
 
 mod ahead;
 mod table;

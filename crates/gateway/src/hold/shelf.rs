@@ -3,9 +3,9 @@
 //! Holding and releasing are sequential here: a put is one frame of compressed blocks in shelf
 //! order, a lease moves a cursor, an end is an entry in a list of stretches. ADR 25 tells why.
 //!
-//! Data flows one way: calls change the [`store`] under one short lock, each by one frame; the
+//! Data flows one way: calls change the `store` under one short lock, each by one frame; the
 //! journal writes and syncs frames by the group; the keeper seals, merges and gives space back.
-//! [`recover`] does the same from the files.
+//! `recover` does the same from the files.
 
 mod admit;
 pub(crate) mod block;

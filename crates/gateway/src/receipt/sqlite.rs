@@ -6,7 +6,7 @@
 //! only ever added; triggers refuse the rest. How long receipts are kept is for a later command
 //! that drops the oldest; it will have to lift the triggers, which is the point.
 //!
-//! They are found by a keyed hash of message, recipient or campaign ([`runs`]), by time through the
+//! They are found by a keyed hash of message, recipient or campaign (`runs`), by time through the
 //! span of each block, and by place because blocks ascend.
 
 mod block;
