@@ -16,6 +16,7 @@ mod keeper;
 mod lease;
 mod loans;
 mod marks;
+mod mend;
 mod op;
 mod put;
 mod query;

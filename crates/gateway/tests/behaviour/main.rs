@@ -18,4 +18,5 @@ mod reopen;
 mod settle;
 mod shelves;
 mod sqlite;
+mod twins;
 mod world;

@@ -18,6 +18,8 @@ pub(super) fn disk(op: &str) -> impl FnOnce(io::Error) -> Error {
     move |cause| {
         let kind = match cause.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Kind::Corrupt,
+            // A newer program wrote it.
+            io::ErrorKind::Unsupported => Kind::Invalid,
             _ => Kind::Unavailable,
         };
         error(kind, op).with(cause)

@@ -5,13 +5,17 @@
 //! are never taken for each other.
 
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
 use nightgate_log::hash::HashKey;
 use nightgate_log::run::Run;
 
-use super::fault::{Outcome, disk};
+use super::fault::{Outcome, disk, error};
+use super::files::is_gone;
+use crate::error::{Error, Kind};
 
 /// The hashes are as good as random already.
 #[derive(Clone, Copy, Default)]
@@ -72,6 +76,8 @@ pub(super) struct Ids {
     fresh: Vec<Arc<Fresh>>,
     /// Oldest first.
     runs: Arc<Vec<Arc<Run>>>,
+    /// A page of a run could not be read.
+    is_damaged: AtomicBool,
 }
 
 impl Ids {
@@ -80,6 +86,7 @@ impl Ids {
             key,
             fresh: Vec::new(),
             runs: Arc::new(runs),
+            is_damaged: AtomicBool::new(false),
         }
     }
 
@@ -141,6 +148,22 @@ impl Ids {
             .any(|fresh| fresh.newest.contains_key(&hash))
     }
 
+    /// The error of a look-up that failed. The keeper makes a damaged run anew: it is worth trying
+    /// again.
+    pub(super) fn unanswered(&self, cause: io::Error) -> Error {
+        if !is_gone(&cause) {
+            return disk("look an id up")(cause);
+        }
+        self.is_damaged.store(true, Ordering::Release);
+        let op = "look an id up: a run of ids is damaged and is being made anew, try again";
+        error(Kind::Unavailable, op).with(cause)
+    }
+
+    /// Whether a page could not be read since this was asked last.
+    pub(super) fn take_damage(&self) -> bool {
+        self.is_damaged.swap(false, Ordering::AcqRel)
+    }
+
     /// Places whose ids hash to `hash`, newest first.
     pub(super) fn places(&self, hash: u64) -> Outcome<Vec<u64>> {
         let mut places = Vec::new();
@@ -152,8 +175,10 @@ impl Ids {
             }
         }
         for run in self.runs.iter() {
-            if run.maybe(hash).map_err(disk("look an id up"))? {
-                run.find(hash, &mut places).map_err(disk("look an id up"))?;
+            let asked = run.maybe(hash);
+            if asked.map_err(|cause| self.unanswered(cause))? {
+                let found = run.find(hash, &mut places);
+                found.map_err(|cause| self.unanswered(cause))?;
             }
         }
         places.sort_unstable_by(|one, two| two.cmp(one));

@@ -6,10 +6,12 @@ use std::time::Duration;
 use nightgate_log::run::{Entry, FilterBudget, FilterHome, Run};
 
 use super::fault::{Outcome, disk, stopped};
-use super::files::{self, Checkpoint, RunLine, Sealed, index_name, log_name, run_name, state_name};
-use super::recover::FILTERS_MAX;
+use super::files::{self, Checkpoint, RunLine, Sealed, index_name, log_name, run_name};
+use super::mend::mend;
+use super::recover::{FILTERS_MAX, remake_run};
 use super::segment::Block;
 use super::store::{Core, Inner};
+use crate::error::Kind;
 
 /// How often it looks around unasked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -135,7 +137,9 @@ impl Inner {
             core.manifest = manifest;
         }
         if let Some(old) = old {
-            self.remove(&state_name(old));
+            for name in files::state_names(old) {
+                self.remove(&name);
+            }
         }
         Ok(())
     }
@@ -214,6 +218,7 @@ impl Inner {
 
     /// Gives back the space of what ended, and lets go of segments in which nothing matters.
     pub(super) fn tidy(&self) -> Outcome<()> {
+        self.mend_all()?;
         self.seal_early()?;
         let touched: Vec<u32> = {
             let mut core = self.core();
@@ -228,6 +233,55 @@ impl Inner {
             self.punch(no)?;
         }
         self.let_go()
+    }
+
+    /// Mends what look-ups met: runs whose pages are damaged, and messages that no index has.
+    fn mend_all(&self) -> Outcome<()> {
+        if self.core().ids.take_damage() {
+            self.remake_runs()?;
+        }
+        if self.reader.take_gaps() {
+            mend(&*self.disk, &mut self.core().state)?;
+            self.check_point()?;
+        }
+        Ok(())
+    }
+
+    /// Writes every run anew that cannot be read from end to end.
+    fn remake_runs(&self) -> Outcome<()> {
+        let lines = self.core().manifest.runs.clone();
+        for line in lines {
+            let home = FilterHome::InMemory;
+            let run = Run::open(&*self.disk, &run_name(line.no), home);
+            let fault = match &run {
+                Ok(run) => run.entries().find_map(Result::err),
+                Err(_) => run.err(),
+            };
+            let Some(cause) = fault else { continue };
+            let name = run_name(line.no);
+            tracing::error!(name, %cause, "a run of ids is damaged: made anew from the log");
+            let (no, manifest) = {
+                let core = self.core();
+                (core.manifest.next_no, core.manifest.clone())
+            };
+            let count = remake_run(&*self.disk, &manifest, &line, &run_name(no))?;
+            let run = Run::open(&*self.disk, &run_name(no), home).map_err(disk("open a run"))?;
+            let manifest = {
+                let mut core = self.core();
+                let at = core.manifest.runs.iter().position(|one| one.no == line.no);
+                let Some(at) = at else { continue };
+                let mut runs = core.ids.runs().to_vec();
+                runs[at] = Arc::new(run);
+                core.ids.set_runs(runs);
+                core.seals += 1;
+                core.manifest.runs[at] = RunLine { no, count, ..line };
+                core.manifest.next_no += 1;
+                core.manifest.clone()
+            };
+            files::write_manifest(&*self.disk, &manifest)?;
+            self.remove(&name);
+        }
+        Ok(())
     }
 
     /// Seals the log that is written, if most of it has ended already.
@@ -264,7 +318,12 @@ impl Inner {
         self.journal
             .durable_blocking(ticket)
             .map_err(stopped("give space back"))?;
-        let file = self.reader.file(no)?;
+        let file = match self.reader.file(no) {
+            Ok(file) => file,
+            // The log itself is gone, and its space with it.
+            Err(error) if error.kind == Kind::Corrupt => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for (_, block) in &ended {
             let end = block.body_at + u64::from(block.line.body_len);

@@ -261,16 +261,25 @@ pub(super) fn labels(core: &Core, pieces: &[Piece]) -> Outcome<HashMap<u32, Labe
 }
 
 /// Pieces as stretches, those that follow one another on one shelf joined.
+///
+/// What came back and what was never lent stay apart: of a stretch that begins before the first
+/// place never lent, everything is taken for come back.
 fn joined_pieces(pieces: &[Piece]) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::with_capacity(pieces.len());
+    let mut lapsed = false;
     for piece in pieces {
         let stretch = piece.stretch();
         match stretches.last_mut() {
-            Some(last) if last.to == stretch.from && last.shelf == stretch.shelf => {
+            Some(last)
+                if last.to == stretch.from
+                    && last.shelf == stretch.shelf
+                    && lapsed == piece.lapsed =>
+            {
                 last.to = stretch.to;
             }
             _ => stretches.push(stretch),
         }
+        lapsed = piece.lapsed;
     }
     stretches
 }

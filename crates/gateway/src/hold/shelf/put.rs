@@ -8,7 +8,7 @@ use nightgate_core::MessageId;
 use nightgate_log::journal::Ticket;
 
 use super::block::{BLOCK_RAW_BYTES, Packed, Packer, Record, weight};
-use super::fault::{Outcome, disk};
+use super::fault::Outcome;
 use super::ids::Same;
 use super::marks::Fate;
 use super::op::{BlockLine, Label, Op, Stretch};
@@ -159,7 +159,7 @@ impl Inner {
             suspects.clear();
             for run in runs.iter() {
                 run.maybe_all(&hashes, &mut suspects)
-                    .map_err(disk("look ids up"))?;
+                    .map_err(|cause| self.core().ids.unanswered(cause))?;
             }
             let core = self.core();
             if core.seals == seals {

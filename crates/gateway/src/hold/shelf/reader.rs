@@ -1,6 +1,8 @@
 //! Reads blocks and side files, and keeps the last few of them in memory.
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -40,6 +42,7 @@ pub(super) struct Reader {
     heads: Mutex<LruCache<u64, Arc<Head>>>,
     bodies: Mutex<LruCache<u64, Arc<Body>>>,
     indexes: Mutex<LruCache<u32, Arc<Index>>>,
+    has_gaps: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -55,6 +58,7 @@ impl Reader {
             heads: Mutex::new(LruCache::new(HEADS_MAX)),
             bodies: Mutex::new(LruCache::new(BODIES_MAX)),
             indexes: Mutex::new(LruCache::new(INDEXES_MAX)),
+            has_gaps: AtomicBool::new(false),
         }
     }
 
@@ -67,7 +71,11 @@ impl Reader {
         let file = self
             .disk
             .open(&name, false)
-            .map_err(disk("open a log file"))?;
+            .map_err(|cause| match cause.kind() {
+                // It will not come back by itself, so what is in it is as good as damaged.
+                io::ErrorKind::NotFound => error(Kind::Corrupt, "open a log file").with(cause),
+                _ => disk("open a log file")(cause),
+            })?;
         lock(&self.files).put(segment, Arc::clone(&file));
         Ok(file)
     }
@@ -91,9 +99,28 @@ impl Reader {
         if let Some(index) = lock(&self.indexes).get(&segment.no) {
             return Ok(ask(index));
         }
-        let index = Arc::new(files::read_index(&*self.disk, segment.no)?);
+        let index = Arc::new(self.read_index(segment)?);
         lock(&self.indexes).put(segment.no, Arc::clone(&index));
         Ok(ask(&index))
+    }
+
+    fn read_index(&self, segment: &Segment) -> Outcome<Index> {
+        let told = files::read_index(&*self.disk, segment.no)?;
+        if !told.is_rebuilt {
+            return Ok(told.index);
+        }
+        let (index, has_gaps) = told.index.covering(segment.base, segment.end);
+        if has_gaps {
+            self.has_gaps.store(true, Ordering::Release);
+        } else if let Err(fault) = files::write_index(&*self.disk, segment.no, &index) {
+            tracing::warn!(segment = segment.no, %fault, "could not write an index anew");
+        }
+        Ok(index)
+    }
+
+    /// Whether messages were missing from an index since this was asked last.
+    pub(super) fn take_gaps(&self) -> bool {
+        self.has_gaps.swap(false, Ordering::AcqRel)
     }
 
     /// The block that holds `place`.
@@ -106,7 +133,13 @@ impl Reader {
     }
 
     fn read(&self, segment: u32, at: u64, len: u32, crc: u32) -> Result<Vec<u8>, Unread> {
-        let file = self.file(segment).map_err(Unread::Failed)?;
+        let file = match self.file(segment) {
+            Ok(file) => file,
+            Err(error) if error.kind == Kind::Corrupt => {
+                return Err(Unread::Damaged(error.to_string()));
+            }
+            Err(error) => return Err(Unread::Failed(error)),
+        };
         let mut bytes = vec![0; len as usize];
         let read = self.journal.read_at(segment, &*file, &mut bytes, at);
         if let Err(cause) = read {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::marks::{Mark, Marks};
+use super::mend::LOST;
 use super::op::BlockLine;
 use super::spans::Spans;
 
@@ -28,6 +29,26 @@ impl Block {
         self.first + self.line.count as u64
     }
 
+    /// A stand-in for places of which nothing is known: no bytes, and no checksum that fits them.
+    const fn unknown(first: u64, count: u32) -> Self {
+        let line = BlockLine {
+            shelf: LOST,
+            count,
+            head_len: 0,
+            body_len: 0,
+            head_crc: 1,
+            body_crc: 1,
+        };
+        let (base, at, body_at) = (first, 0, 0);
+        Self {
+            line,
+            first,
+            base,
+            at,
+            body_at,
+        }
+    }
+
     pub(super) const fn bytes(&self) -> u64 {
         self.line.head_len as u64 + self.line.body_len as u64
     }
@@ -47,6 +68,29 @@ impl Index {
             index.push(block);
         }
         index
+    }
+
+    /// The same with stand-ins for blocks that are missing between `base` and `end`; says whether
+    /// there are any.
+    pub(super) fn covering(self, base: u64, end: u64) -> (Self, bool) {
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        let (mut next, mut has_gaps) = (base, false);
+        let bounds = self.blocks.iter().map(|block| block.first).chain([end]);
+        for (at, first) in bounds.enumerate() {
+            while next < first {
+                let count = u32::try_from(first - next).unwrap_or(u32::MAX);
+                blocks.push(Block::unknown(next, count));
+                (next, has_gaps) = (next + u64::from(count), true);
+            }
+            if let Some(block) = self.blocks.get(at) {
+                blocks.push(*block);
+                next = block.end();
+            }
+        }
+        match has_gaps {
+            true => (Self::from_blocks(blocks), true),
+            false => (self, false),
+        }
     }
 
     pub(super) fn push(&mut self, block: Block) {

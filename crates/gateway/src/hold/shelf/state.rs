@@ -391,23 +391,6 @@ impl State {
         forgotten
     }
 
-    /// Counts shelves anew from what has not ended: after damage, ops may be missing.
-    pub(super) fn recount(&mut self) {
-        let mut leased: BTreeMap<u32, u64> = BTreeMap::new();
-        for out in self.loans.iter().flat_map(|(_, loan)| loan.out()) {
-            *leased.entry(out.shelf).or_default() += out.count();
-        }
-        let all: Vec<u32> = self.shelves.all().keys().copied().collect();
-        for no in all {
-            let out = leased.get(&no).copied().unwrap_or_default();
-            self.shelves.change(no, |shelf| {
-                let open: u64 = shelf.parts.iter().map(|part| part.open).sum();
-                shelf.leased = out.min(open);
-                shelf.held = open - shelf.leased;
-            });
-        }
-    }
-
     /// Bytes of blocks that were not given back.
     pub(super) fn bytes(&self) -> u64 {
         self.segments
