@@ -1,7 +1,8 @@
 //! The whole road out: lease, second asking, receipts before and after, hand-over, settlement.
 //!
-//! `cargo bench --bench release -- [MESSAGES] [SINK]...`: drains as many due messages of 300 bytes
-//! in 50 campaigns, to a million recipients with consent, through the real releaser; to a sink that
+//! `cargo bench --bench release -- [MESSAGES] [cold] [SINK]...`: drains as many due messages of
+//! 300 bytes in 50 campaigns, to a million recipients with consent, through the real releaser; to a
+//! sink that
 //! only counts (`null`), to a file (`log`), and to a webhook on loopback in this process whose
 //! receiver parses and counts (`webhook`, `signed`). `steps` takes the road apart: the CPU of each
 //! step by itself. CPU is that of all threads of the process. `BENCH_DIR` says which disk.
@@ -40,6 +41,8 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const MESSAGES_DEFAULT: u64 = 400_000;
 const SINKS: [&str; 4] = ["null", "log", "webhook", "signed"];
+/// Asks for a consent book that nobody has asked since the process began.
+const COLD: &str = "cold";
 const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDaGVsbG8=";
 
 #[tokio::main(worker_threads = 2)]
@@ -53,14 +56,15 @@ async fn main() -> Outcome<()> {
     let asked: Vec<&str> = args
         .iter()
         .map(String::as_str)
-        .filter(|arg| arg.parse::<u64>().is_err())
+        .filter(|arg| arg.parse::<u64>().is_err() && *arg != COLD)
         .collect();
     let asked = if asked.is_empty() {
         [&SINKS[..], &["steps"]].concat()
     } else {
         asked
     };
-    let mut world = World::open().await?;
+    let cold = args.iter().any(|arg| arg == COLD);
+    let mut world = World::open(cold).await?;
     for what in asked {
         world.fill(messages).await?;
         if what == "steps" {

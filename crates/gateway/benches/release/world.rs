@@ -20,7 +20,8 @@ use nightgate::receipt::ReceiptLog;
 use nightgate::receipt::sqlite::SqliteLog;
 use nightgate_core::ruleset::PackSource;
 use nightgate_core::{
-    Channel, Class, House, Jurisdiction, Message, MessageId, Priority, Purpose, Recipient, Ruleset,
+    Channel, Class, House, Jurisdiction, Message, MessageId, Priority, Purpose, Recipient,
+    RecipientKey, Ruleset,
 };
 
 use crate::Outcome;
@@ -63,12 +64,13 @@ pub(crate) struct World {
     rules: Arc<Ruleset>,
     hold: Option<Arc<ShelfHold>>,
     filled: u64,
+    cold: bool,
     logs: std::sync::atomic::AtomicU64,
 }
 
 impl World {
     /// `BENCH_BOOK` names a file in which the consents are kept from run to run.
-    pub(crate) async fn open() -> Outcome<Self> {
+    pub(crate) async fn open(cold: bool) -> Outcome<Self> {
         let root = std::env::var("BENCH_DIR").unwrap_or_else(|_| "/tmp".to_owned());
         let dir = tempfile::tempdir_in(root)?;
         let path = std::env::var("BENCH_BOOK").map(PathBuf::from);
@@ -98,6 +100,7 @@ impl World {
             rules: Arc::new(rules),
             hold: None,
             filled: 0,
+            cold,
             logs: std::sync::atomic::AtomicU64::new(0),
         })
     }
@@ -106,7 +109,8 @@ impl World {
         self.dir.path()
     }
 
-    /// A fresh hold with so many messages, all due.
+    /// A fresh hold with so many messages, all due. The consent book was asked about each, as the
+    /// gate does, unless the process is to be as after a restart.
     pub(crate) async fn fill(&mut self, messages: u64) -> Outcome<()> {
         self.hold = None;
         self.filled += 1;
@@ -126,7 +130,13 @@ impl World {
             let held: Outcome<Vec<Held>> = group
                 .map(|number| self.held(number, &decider, &campaigns, &text))
                 .collect();
-            hold.put(held?, self.clock.now()).await?;
+            let held = held?;
+            if !self.cold {
+                let messages: Vec<&Message> = held.iter().map(|one| &one.message).collect();
+                let keys: Vec<&RecipientKey> = held.iter().map(|one| &one.key).collect();
+                decider.decide(&messages, &keys, self.clock.now()).await;
+            }
+            hold.put(held, self.clock.now()).await?;
         }
         self.hold = Some(hold);
         Ok(())

@@ -8,7 +8,8 @@
 //! - Rounds are lent and prepared, and their batches handed over, in the order of the plan.
 //! - Batches end in any order. What has ended while books are being written goes on file together,
 //!   in one append and one settlement.
-//! - On loan are at most the batches under way at the sink, and as many again ahead of their turn.
+//! - On loan are at most the batches under way at the sink, and as many again ahead of their turn;
+//!   some rounds more while the sink is quick.
 //! - Lending stops after a while, when a person pauses the lane, when windows closed, when the sink
 //!   took nothing of a batch, or on a fault. What is under way then comes to its end: a tick leaves
 //!   nothing behind.
@@ -20,12 +21,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join};
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, poll, stream};
 use jiff::Timestamp;
 use nightgate_core::Class;
 
@@ -46,14 +48,19 @@ const FILING_MAX: usize = 2;
 const LEASING_MAX: usize = 8;
 /// Most messages of one round, unless a batch has more: what is read at once.
 const ROUND_MAX: usize = 2_000;
-/// Most messages on loan ahead of their hand-over, however many batches go abreast.
-const AHEAD_MAX: usize = 2 * ROUND_MAX;
+/// Most rounds on loan ahead of their hand-over: enough to keep a sink busy while each of them waits
+/// for a disk two times.
+const ROUNDS_AHEAD_MAX: usize = 4;
+/// A hand-over that took no longer is quick. Where none was so far, only as many messages are on
+/// loan ahead of their turn as go abreast: they must not wait for more than one hand-over, which may
+/// take the whole time-out of the sink.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// A round on its way from the hold, or why there is none.
 enum Lent {
     Round(Vec<Leased>, Option<Error>),
-    /// A person paused the lane, or the clock jumped.
-    Paused,
+    /// A person paused the lane, or the clock jumped: what was lent meanwhile goes back.
+    Stopped(Vec<Leased>),
 }
 
 /// Something under way that has ended.
@@ -85,6 +92,8 @@ pub(super) struct Line<'a> {
     leaving: FuturesUnordered<BoxFuture<'a, Left>>,
     books: Books,
     filing: FuturesUnordered<BoxFuture<'a, Filed>>,
+    /// The last hand-over was quick.
+    quick: bool,
     /// Nothing more is lent.
     stopped: bool,
     /// Nothing more is handed over.
@@ -117,6 +126,7 @@ impl<'a> Line<'a> {
             leaving: FuturesUnordered::new(),
             books: Books::default(),
             filing: FuturesUnordered::new(),
+            quick: false,
             stopped: false,
             shut: false,
             fault: None,
@@ -177,11 +187,15 @@ impl<'a> Line<'a> {
             return;
         }
         let batch = self.lane.batch_max();
-        let abreast = self.lane.abreast().min(AHEAD_MAX);
-        let round = (abreast / 2).max(batch);
+        let abreast = self.lane.abreast();
+        let round = (abreast / 2).min(ROUND_MAX).max(batch);
+        let most = match self.quick {
+            true => round * ROUNDS_AHEAD_MAX,
+            false => abreast.min(round * 2),
+        };
         let waiting: usize = self.ready.iter().map(|chunk| chunk.loans.len()).sum();
         let ahead = waiting + self.in_preparation.iter().sum::<usize>();
-        if ahead > 0 && ahead + round > abreast {
+        if ahead > 0 && ahead + round > most {
             return;
         }
         let turns = take(&mut self.turns, round);
@@ -223,7 +237,12 @@ impl<'a> Line<'a> {
 
     fn note(&mut self, ended: Ended) {
         match ended {
-            Ended::Lent(Lent::Paused) => self.stopped = true,
+            Ended::Lent(Lent::Stopped(leased)) => {
+                self.stopped = true;
+                for one in leased {
+                    self.books.defer(one.token, one.held.due, false);
+                }
+            }
             Ended::Lent(Lent::Round(leased, fault)) => {
                 self.lent += leased.len() as u64;
                 self.stop_for(fault);
@@ -240,6 +259,7 @@ impl<'a> Line<'a> {
                 self.ready.extend(prepared.chunks);
             }
             Ended::Left(left) => {
+                self.quick = left.took <= QUICK;
                 let nothing = self.lane.conclude(left, &mut self.books);
                 self.stopped |= nothing;
                 self.shut |= self.books.learned.lane_waits.is_some();
@@ -263,16 +283,27 @@ impl<'a> Line<'a> {
 
 impl LaneReleaser {
     /// Borrows what these turns ask for. Before every round but the first it looks whether somebody
-    /// has stopped the lane meanwhile.
+    /// has stopped the lane meanwhile; a hold that needs a while to tell is asked for the round, too.
     async fn lend(&self, turns: Vec<Turn>, first: bool) -> Lent {
         let now = self.parts.clock.now();
-        if !first {
-            match self.is_stopped().await {
-                Ok(false) => {}
-                Ok(true) => return Lent::Paused,
-                Err(fault) => return Lent::Round(Vec::new(), Some(fault)),
-            }
+        if first {
+            let (leased, fault) = self.lease_all(turns, now).await;
+            return Lent::Round(leased, fault);
         }
+        let mut look = pin!(self.is_stopped());
+        let (stopped, (leased, fault)) = match poll!(&mut look) {
+            Poll::Ready(Ok(false)) => (Ok(false), self.lease_all(turns, now).await),
+            Poll::Ready(stopped) => (stopped, (Vec::new(), None)),
+            Poll::Pending => join(look, self.lease_all(turns, now)).await,
+        };
+        match stopped {
+            Ok(true) => Lent::Stopped(leased),
+            Ok(false) => Lent::Round(leased, fault),
+            Err(error) => Lent::Round(leased, fault.or(Some(error))),
+        }
+    }
+
+    async fn lease_all(&self, turns: Vec<Turn>, now: Timestamp) -> (Vec<Leased>, Option<Error>) {
         let leases = turns.into_iter().map(|turn| self.lease(turn, now));
         let mut answers = stream::iter(leases).buffered(LEASING_MAX);
         let (mut all, mut fault) = (Vec::new(), None);
@@ -283,7 +314,7 @@ impl LaneReleaser {
                 Err(error) => fault = fault.or(Some(error)),
             }
         }
-        Lent::Round(all, fault)
+        (all, fault)
     }
 
     async fn lease(&self, turn: Turn, now: Timestamp) -> Result<Vec<Leased>> {

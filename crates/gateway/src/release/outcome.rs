@@ -1,5 +1,7 @@
 //! The hand-over itself, and what came of it: receipt, settlement, tally.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::books::{Books, Loan};
@@ -14,6 +16,7 @@ pub(super) struct Left {
     pub(super) loans: Vec<Loan>,
     /// One a loan, in order.
     pub(super) outcomes: Vec<Outcome>,
+    pub(super) took: Duration,
 }
 
 impl LaneReleaser {
@@ -34,12 +37,18 @@ impl LaneReleaser {
             );
             outcomes = vec![Outcome::Unknown { why }; many];
         }
-        Left { loans, outcomes }
+        Left {
+            loans,
+            outcomes,
+            took,
+        }
     }
 
     /// What came of a chunk. Says whether none of it was taken.
     pub(super) fn conclude(&self, left: Left, books: &mut Books) -> bool {
-        let Left { loans, outcomes } = left;
+        let Left {
+            loans, outcomes, ..
+        } = left;
         let (now, before) = (self.parts.clock.now(), books.learned.failed);
         let many = loans.len();
         books.receipts.reserve(many);
