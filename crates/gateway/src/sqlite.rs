@@ -420,31 +420,32 @@ impl<W: Work> Desk<W> {
 
     /// After the callers have their answers, so that nobody waits for it but the next group.
     fn tidy(&mut self) {
-        let Err(error) = self.put_in_order() else {
-            return;
+        let done = self.put_in_order();
+        // Whatever came of it, the next commit must be synced.
+        let safe = self.conn.pragma_update(None, "synchronous", "FULL");
+        let poisoned = match &done {
+            Err(error) => kind(error, true) == Kind::Poisoned,
+            Ok(()) => false,
         };
-        self.work.forget();
-        let kind = kind(&error, true);
-        let stuck = !self.conn.is_autocommit();
-        if stuck || kind == Kind::Poisoned {
+        if poisoned || safe.is_err() || !self.conn.is_autocommit() {
             self.poisoned.store(true, Ordering::Release);
         }
-        if kind != Kind::Unavailable {
-            tracing::error!(part = self.part, %error, "a file cannot be put in order: check it");
+        if let Err(error) = done {
+            self.work.forget();
+            if kind(&error, true) != Kind::Unavailable {
+                let part = self.part;
+                tracing::error!(part, %error, "a file cannot be put in order: check the disk");
+            }
         }
     }
 
     fn put_in_order(&mut self) -> rusqlite::Result<()> {
         self.conn.pragma_update(None, "synchronous", "NORMAL")?;
-        let done = (|| {
-            let tx = self
-                .conn
-                .transaction_with_behavior(TransactionBehavior::Immediate)?;
-            self.work.tidy(&tx)?;
-            tx.commit()
-        })();
-        self.conn.pragma_update(None, "synchronous", "FULL")?;
-        done
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.work.tidy(&tx)?;
+        tx.commit()
     }
 
     fn settle(&mut self, group: Vec<Job<W::Row>>) {

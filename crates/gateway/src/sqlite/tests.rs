@@ -12,7 +12,11 @@ const SCHEMA: Schema = Schema {
 };
 
 /// Inserts numbers; 7 plays a disk that fails, 8 a file that another process holds, 9 a full disk.
-struct Numbers;
+/// Putting 70, 80 or 90 in order fails likewise, that of 60 finds damage.
+#[derive(Default)]
+struct Numbers {
+    untidy: Option<i64>,
+}
 
 impl Work for Numbers {
     type Row = i64;
@@ -21,6 +25,7 @@ impl Work for Numbers {
         let code = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
         for row in callers.iter().flatten() {
             conn.execute("INSERT INTO row VALUES (?1)", [row])?;
+            self.untidy = Some(*row).filter(|row| row % 10 == 0);
             match row {
                 7 => return Err(code(rusqlite::ffi::SQLITE_IOERR_FSYNC)),
                 8 => return Err(code(rusqlite::ffi::SQLITE_BUSY)),
@@ -32,6 +37,24 @@ impl Work for Numbers {
     }
 
     fn forget(&mut self) {}
+
+    fn untidy(&self) -> bool {
+        self.untidy.is_some()
+    }
+
+    fn tidy(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let synchronous: i64 = conn.pragma_query_one(None, "synchronous")?;
+        let row = self.untidy.take().unwrap();
+        conn.execute("INSERT INTO row VALUES (?1)", [100 * row + synchronous])?;
+        let code = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        match row {
+            60 => Err(corrupt("a row")),
+            70 => Err(code(rusqlite::ffi::SQLITE_IOERR_FSYNC)),
+            80 => Err(code(rusqlite::ffi::SQLITE_BUSY)),
+            90 => Err(code(rusqlite::ffi::SQLITE_FULL)),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn writer(path: &Path) -> Writer<i64> {
@@ -39,7 +62,7 @@ fn writer(path: &Path) -> Writer<i64> {
         "test",
         "write numbers",
         open(path, &SCHEMA).unwrap(),
-        Numbers,
+        Numbers::default(),
     )
     .unwrap()
 }
@@ -114,7 +137,7 @@ async fn writes_that_wait_together_share_one_transaction() {
         part: "test",
         op: "write numbers",
         conn,
-        work: Numbers,
+        work: Numbers::default(),
         poisoned: Arc::new(AtomicBool::new(false)),
     };
     let (mut group, mut answers) = (Vec::new(), Vec::new());
@@ -205,4 +228,48 @@ fn an_instant_keeps_its_whole_range() {
         .query_row("SELECT 'soon'", [], |row| row.get::<_, Instant>(0))
         .unwrap_err();
     assert_eq!(kind(&wrong, false), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn what_is_put_in_order_behind_the_callers_is_whole_or_not_there() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let book = writer(&path);
+    for row in [10, 80, 90, 60, 20] {
+        assert_eq!(book.write(vec![row]).await.unwrap(), 1);
+    }
+    drop(book);
+    // 1 is NORMAL: not synced, since it can be done again.
+    assert_eq!(numbers(&path).await, [10, 20, 60, 80, 90, 1001, 2001]);
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_behind_the_callers_poisons() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let book = writer(&path);
+    assert_eq!(book.write(vec![70]).await.unwrap(), 1);
+    // The next call may still overtake the failure in the queue, but is told of it then.
+    assert_eq!(book.write(vec![1]).await.unwrap_err().kind, Kind::Poisoned);
+    assert_eq!(book.check().unwrap_err().kind, Kind::Poisoned);
+    assert_eq!(numbers(&path).await, [70]);
+}
+
+#[tokio::test]
+async fn commits_after_putting_in_order_are_synced() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("rows.db");
+    let mut desk = Desk {
+        part: "test",
+        op: "write numbers",
+        conn: open(&path, &SCHEMA).unwrap(),
+        work: Numbers::default(),
+        poisoned: Arc::new(AtomicBool::new(false)),
+    };
+    for row in [10, 80] {
+        desk.work.untidy = Some(row);
+        desk.tidy();
+        let synchronous: i64 = desk.conn.pragma_query_one(None, "synchronous").unwrap();
+        assert_eq!(synchronous, 2, "FULL");
+    }
 }
