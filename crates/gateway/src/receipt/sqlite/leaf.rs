@@ -329,6 +329,37 @@ mod tests {
     }
 
     #[test]
+    fn the_entries_of_one_hash_stand_in_one_leaf_however_many_they_are() {
+        let blocks = 1 << BLOCK_BITS;
+        for hot in [1, 63, 64, 65, 700, 1_300, 5_000] {
+            for before in [0, 1, 500, 1_200] {
+                // Hashes of some entries each, one of very many, and some more.
+                let each = |hash: u64, many: u64| (0..many).map(move |n| entry(hash, n * 7));
+                let few = |from: u64| (from..from + before).flat_map(move |hash| each(hash, 3));
+                let entries: Vec<_> = few(0).chain(each(10_000, hot)).chain(few(20_000)).collect();
+                let leaves = leaves(&entries, blocks);
+                assert_eq!(read_all(&leaves), entries);
+                let ends = leaves.iter().map(|(first, page)| {
+                    let last = read(*first, page).unwrap().last().copied().unwrap();
+                    (*first, hash_of(last))
+                });
+                let ends: Vec<_> = ends.collect();
+                assert!(
+                    ends.is_sorted_by(|one, next| one.1 < next.0),
+                    "{hot} {before} {ends:?}"
+                );
+                let long = |page: &&(u64, Vec<u8>)| page.1.len() > LEAF_BYTES;
+                assert!(
+                    leaves
+                        .iter()
+                        .filter(long)
+                        .all(|(first, _)| *first == 10_000)
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_changed_bit_is_seen() {
         let leaves = leaves(&[entry(5, 0), entry(900, 0)], 1);
         let (first, page) = &leaves[0];
