@@ -146,12 +146,16 @@ async fn an_id_put_again_by_many_after_the_horizon_is_stored_once() {
         let message = late(&mut dice, "again");
         let puts = (0..4).map(|_| hold.put(vec![message.clone()], now));
         let answers = futures_util::future::join_all(puts).await;
-        let new = answers.iter().filter(|put| put.as_ref().unwrap()[0] == Put::New);
+        let new = answers
+            .iter()
+            .filter(|put| put.as_ref().unwrap()[0] == Put::New);
         assert_eq!(new.count(), 1, "round {round}: {answers:?}");
         let leased = lend(&*hold, &lane(), now, 10).await.unwrap();
         assert_eq!(leased.len(), 1);
         let (token, verdict) = (leased[0].token, Verdict::Done(End::Delivered));
-        hold.settle(vec![Settle { token, verdict }], now).await.unwrap();
+        hold.settle(vec![Settle { token, verdict }], now)
+            .await
+            .unwrap();
         if round % 3 == 0 {
             hold.sweep(now).await.unwrap();
         }

@@ -33,7 +33,10 @@ async fn syncs(seed: u64) -> u64 {
     let (mut script, mut oracle) = (Script::new(seed), Oracle::new());
     assert!(live(&disk, &mut script, &mut oracle, STEPS).await);
     for kind in ["idx-", "ids-", "state-"] {
-        assert!(!files(&disk, kind).is_empty(), "the life is too short for {kind}");
+        assert!(
+            !files(&disk, kind).is_empty(),
+            "the life is too short for {kind}"
+        );
     }
     disk.syncs()
 }
@@ -63,8 +66,16 @@ async fn cut_at(seed: u64, sync: u64) {
     script.drain(&hold, &mut oracle).await;
     oracle.ask(&hold, script.now).await;
     assert_eq!(oracle.open(), Vec::<&str>::new(), "everything left");
-    assert_eq!(hold.shelves(None, None).await.unwrap(), [], "nothing is counted any more");
-    assert_eq!(files(&disk, "quarantine"), Vec::<String>::new(), "a power cut is no damage");
+    assert_eq!(
+        hold.shelves(None, None).await.unwrap(),
+        [],
+        "nothing is counted any more"
+    );
+    assert_eq!(
+        files(&disk, "quarantine"),
+        Vec::<String>::new(),
+        "a power cut is no damage"
+    );
 }
 
 #[tokio::test]

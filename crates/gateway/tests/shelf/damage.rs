@@ -70,7 +70,9 @@ async fn build(seed: u64) -> Before {
                     due: at(3),
                     attempted: true,
                 },
-                2 => Verdict::Bury { why: "a test".to_owned() },
+                2 => Verdict::Bury {
+                    why: "a test".to_owned(),
+                },
                 _ => {
                     ended.insert(loan.held.message.id.as_str().to_owned());
                     Verdict::Done(End::Delivered)
@@ -107,7 +109,10 @@ async fn drain(hold: &ShelfHold, before: &Before, is_lossy: bool) -> After {
                 let name = held.message.id.as_str().to_owned();
                 let put = &before.put[&name];
                 assert_eq!(held.message, put.message, "{name} reads back as it was put");
-                assert!(is_lossy || !before.ended.contains(&name), "{name} had ended");
+                assert!(
+                    is_lossy || !before.ended.contains(&name),
+                    "{name} had ended"
+                );
                 assert!(delivered.insert(name.clone()), "{name} was lent twice");
             }
             deliver(hold, &leased, now).await;
@@ -137,8 +142,14 @@ async fn survive(before: &Before, disk: &SimDisk, is_lossy: bool) -> Option<Afte
         Ok(hold) => hold,
         Err(error) => {
             let text = error.to_string();
-            assert!(matches!(error.kind, Kind::Corrupt | Kind::Invalid), "{text}");
-            assert!(text.contains("restore") || text.contains("release"), "no advice: {text}");
+            assert!(
+                matches!(error.kind, Kind::Corrupt | Kind::Invalid),
+                "{text}"
+            );
+            assert!(
+                text.contains("restore") || text.contains("release"),
+                "no advice: {text}"
+            );
             return None;
         }
     };
@@ -189,7 +200,10 @@ fn copy(disk: &SimDisk) -> SimDisk {
 async fn an_undamaged_store_drains_exactly() {
     let before = build(0).await;
     let after = survive(&before, &copy(&before.disk), false).await.unwrap();
-    assert!(!after.delivered.is_empty() && after.aside > 0, "delivered and buried: {after:?}");
+    assert!(
+        !after.delivered.is_empty() && after.aside > 0,
+        "delivered and buried: {after:?}"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +222,10 @@ async fn wherever_a_bit_flips_the_rest_leaves_and_nothing_twice() {
         assert!(disk.flip(name, offset, mask));
         let after = survive(&before, &disk, is_lossy).await;
         if after.is_none() {
-            assert!(is_lossy && offset < 64, "only the head of an open log is needed to open");
+            assert!(
+                is_lossy && offset < 64,
+                "only the head of an open log is needed to open"
+            );
             refused += 1;
         }
     }
@@ -229,7 +246,10 @@ async fn whatever_is_overwritten_the_rest_leaves_and_nothing_twice() {
             true => vec![0; dice.usize(1..4_096)],
             false => std::iter::repeat_with(|| dice.u8(..)).take(700).collect(),
         };
-        println!("round {round}: {} bytes at {offset} of {len} of {name}", bytes.len());
+        println!(
+            "round {round}: {} bytes at {offset} of {len} of {name}",
+            bytes.len()
+        );
         let is_lossy = is_open_log(&disk, name);
         overwrite(&disk, name, offset, &bytes);
         let after = survive(&before, &disk, is_lossy).await;
@@ -252,7 +272,10 @@ async fn whichever_side_file_is_missing_nothing_is_lost() {
     }
     // All that can be made anew, at once.
     let disk = copy(&before.disk);
-    for name in names.iter().filter(|name| name.starts_with("id") || name.ends_with("-copy")) {
+    for name in names
+        .iter()
+        .filter(|name| name.starts_with("id") || name.ends_with("-copy"))
+    {
         disk.remove(name).unwrap();
     }
     disk.sync_names().unwrap();
@@ -323,7 +346,10 @@ async fn an_open_log_that_is_gone_is_missed_and_nothing_is_removed() {
     let error = try_open(&disk).err().unwrap();
     let text = error.to_string();
     assert_eq!(error.kind, Kind::Corrupt, "{text}");
-    assert!(text.contains(&last) && text.contains("restore a backup"), "{text}");
+    assert!(
+        text.contains(&last) && text.contains("restore a backup"),
+        "{text}"
+    );
     assert_eq!(disk.names().unwrap(), names);
 }
 

@@ -22,7 +22,10 @@ async fn fill(hold: &dyn HoldStore, dice: &mut fastrand::Rng) -> (Vec<String>, O
         };
         match hold.put(names.iter().map(message).collect(), at(0)).await {
             Ok(answers) => {
-                let new = names.into_iter().zip(&answers).filter(|(_, put)| **put == Put::New);
+                let new = names
+                    .into_iter()
+                    .zip(&answers)
+                    .filter(|(_, put)| **put == Put::New);
                 answered.extend(new.map(|(name, _)| name));
                 if answers.contains(&Put::Full) {
                     return (answered, None);
@@ -53,7 +56,10 @@ async fn a_full_disk_stops_the_hold_and_loses_nothing() {
         let (answered, error) = fill(&hold, &mut dice).await;
         if let Some(error) = error {
             let kind = error.kind;
-            assert!(matches!(kind, Kind::Poisoned | Kind::Unavailable), "{error}");
+            assert!(
+                matches!(kind, Kind::Poisoned | Kind::Unavailable),
+                "{error}"
+            );
         }
         assert!(!answered.is_empty());
         assert_held_or_stopped(&hold, &answered).await;
@@ -100,7 +106,11 @@ async fn a_failed_sync_stops_the_hold_and_is_never_asked_again() {
         let put = hold.put(vec![held("lost")], at(0)).await;
         assert_eq!(put.unwrap_err().kind, Kind::Poisoned, "attempt {attempt}");
         let leased = lend(&hold, &lane(), at(0), 10).await;
-        assert_eq!(leased.unwrap_err().kind, Kind::Poisoned, "attempt {attempt}");
+        assert_eq!(
+            leased.unwrap_err().kind,
+            Kind::Poisoned,
+            "attempt {attempt}"
+        );
     }
     assert_eq!(hold.check().await.unwrap_err().kind, Kind::Poisoned);
     drop(hold);
@@ -163,7 +173,9 @@ async fn what_a_bad_sector_holds_is_put_aside_and_the_rest_leaves() {
     for round in 0..40 {
         let messages = (0..10).map(|number| {
             let body = noise(&mut dice, 300);
-            with(&format!("r{round}-{number}"), |held| held.message.body = body.into())
+            with(&format!("r{round}-{number}"), |held| {
+                held.message.body = body.into()
+            })
         });
         hold.put(messages.collect(), at(0)).await.unwrap();
     }

@@ -109,7 +109,9 @@ async fn put_up_to(hold: &ShelfHold, from: usize, to: usize) {
     for begin in (from..to).step_by(1_000) {
         let messages = (begin..begin + 1_000).map(|number| {
             let body = noise(&mut dice, 40);
-            with(&format!("message-{number}"), |held| held.message.body = body.into())
+            with(&format!("message-{number}"), |held| {
+                held.message.body = body.into()
+            })
         });
         hold.put(messages.collect(), at(0)).await.unwrap();
     }
@@ -117,7 +119,7 @@ async fn put_up_to(hold: &ShelfHold, from: usize, to: usize) {
 
 /// All logs but the one that is written are sealed.
 async fn settle_down(disk: &SimDisk) {
-    until(async || { files(disk, "idx-").len() + 1 == files(disk, "log-").len() }).await;
+    until(async || files(disk, "idx-").len() + 1 == files(disk, "log-").len()).await;
     let mut state = files(disk, "state-");
     until(async || {
         // The last sealing ends with a checkpoint and lets go of the one before.
@@ -152,11 +154,17 @@ async fn what_opening_reads_does_not_grow_with_what_is_held() {
     }
     for read in &reads {
         // Twice: checked as a log, and then the ids in it.
-        assert!(read["log"] <= 2 * LOG, "only the log that is not sealed: {read:?}");
+        assert!(
+            read["log"] <= 2 * LOG,
+            "only the log that is not sealed: {read:?}"
+        );
     }
     let rest = |read: &BTreeMap<String, u64>| read.values().sum::<u64>() - read["log"];
     let (less, more) = (rest(&reads[0]), rest(&reads[1]));
-    assert!(more - less < 90_000 * 3, "filters take about 1.3 bytes an id: {less}, {more}");
+    assert!(
+        more - less < 90_000 * 3,
+        "filters take about 1.3 bytes an id: {less}, {more}"
+    );
 }
 
 #[tokio::test]

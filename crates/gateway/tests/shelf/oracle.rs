@@ -62,7 +62,13 @@ pub(crate) struct Oracle {
 impl Known {
     fn new(held: Held) -> Self {
         let (at, attempts, lapsed, past) = (At::Held, 0, false, Vec::new());
-        Self { held, at, attempts, lapsed, past }
+        Self {
+            held,
+            at,
+            attempts,
+            lapsed,
+            past,
+        }
     }
 
     /// Loans that are over at `now` have come back.
@@ -105,7 +111,11 @@ impl Known {
 }
 
 fn ended(state: State, since: Timestamp) -> At {
-    At::Ended { state, since, swept: false }
+    At::Ended {
+        state,
+        since,
+        swept: false,
+    }
 }
 
 fn end_state(end: nightgate::hold::End) -> State {
@@ -147,7 +157,15 @@ fn take(known: &mut Known, scope: &Scope, now: Timestamp) -> Option<At> {
     let was = back.at.clone();
     let at = match was {
         At::Held | At::Buried => ended(State::Recalled, now),
-        At::Loan { wanted: false, token, until } => At::Loan { token, until, wanted: true },
+        At::Loan {
+            wanted: false,
+            token,
+            until,
+        } => At::Loan {
+            token,
+            until,
+            wanted: true,
+        },
         _ => return None,
     };
     *known = Known { at, ..back };
@@ -227,8 +245,14 @@ impl Oracle {
                 Some(Put::Full) => panic!("there is room"),
                 None if twice || free == Some(false) => {}
                 None => {
-                    let absent = Known { at: At::Absent, ..new.clone() };
-                    self.messages.entry(id).or_insert_with(|| vec![absent]).push(new);
+                    let absent = Known {
+                        at: At::Absent,
+                        ..new.clone()
+                    };
+                    self.messages
+                        .entry(id)
+                        .or_insert_with(|| vec![absent])
+                        .push(new);
                 }
             }
         }
@@ -249,7 +273,11 @@ impl Oracle {
                 let lent = back.held.lane == *lane && back.at == At::Held && back.held.due <= now;
                 if lent {
                     *known = back;
-                    known.at = At::Loan { token: None, until, wanted: false };
+                    known.at = At::Loan {
+                        token: None,
+                        until,
+                        wanted: false,
+                    };
                 }
                 lent
             });
@@ -271,14 +299,22 @@ impl Oracle {
             let expected = (known.attempts, known.lapsed, until);
             assert_eq!((loan.attempts, loan.lapsed, loan.until), expected, "{id}");
             known.past.push((now, known.at.clone()));
-            known.at = At::Loan { token: Some(loan.token), until, wanted: false };
+            known.at = At::Loan {
+                token: Some(loan.token),
+                until,
+                wanted: false,
+            };
         }
     }
 
     /// The messages behind tokens that hold at `now`.
     fn on_loan(&mut self, token: Token, now: Timestamp) -> Option<&mut Known> {
         self.each().find(|known| match known.at {
-            At::Loan { token: Some(own), until, .. } => own == token && now < until,
+            At::Loan {
+                token: Some(own),
+                until,
+                ..
+            } => own == token && now < until,
             _ => false,
         })
     }
@@ -292,15 +328,22 @@ impl Oracle {
         self.calls += 1;
         let Some(answers) = answers else {
             let verdict = |known: &Known| match known.at {
-                At::Loan { token: Some(own), until, .. } if now < until => {
+                At::Loan {
+                    token: Some(own),
+                    until,
+                    ..
+                } if now < until => {
                     let mut all = settlements.iter();
-                    all.find(|one| one.token == own).map(|one| one.verdict.clone())
+                    all.find(|one| one.token == own)
+                        .map(|one| one.verdict.clone())
                 }
                 _ => None,
             };
             return self.doubt(|known| {
                 let verdict = verdict(known);
-                verdict.iter().for_each(|verdict| judge(known, verdict, now));
+                verdict
+                    .iter()
+                    .for_each(|verdict| judge(known, verdict, now));
                 verdict.is_some()
             });
         };
@@ -381,7 +424,10 @@ impl Oracle {
 
     pub(crate) fn pause(&mut self, lane: &Lane, paused: bool, done: bool, now: Timestamp) {
         self.calls += 1;
-        let fates = self.stops.entry(lane.to_string()).or_insert_with(|| vec![None]);
+        let fates = self
+            .stops
+            .entry(lane.to_string())
+            .or_insert_with(|| vec![None]);
         let next = paused.then(|| fates[0].unwrap_or(now));
         match done {
             true => *fates = vec![next],
@@ -402,24 +448,41 @@ impl Oracle {
     pub(crate) async fn ask(&mut self, hold: &dyn HoldStore, now: Timestamp) {
         // Any recall takes loans back that are over: what is on loan afterwards is so for good.
         let nobody = Scope::Id(MessageId::new("nobody").unwrap());
-        assert_eq!(hold.recall(&nobody, now).await.unwrap(), Recalled::default());
-        let ids: Vec<MessageId> =
-            self.messages.values().map(|fates| fates[0].held.message.id.clone()).collect();
+        assert_eq!(
+            hold.recall(&nobody, now).await.unwrap(),
+            Recalled::default()
+        );
+        let ids: Vec<MessageId> = self
+            .messages
+            .values()
+            .map(|fates| fates[0].held.message.id.clone())
+            .collect();
         let found = hold.find(&ids).await.unwrap();
         for ((id, fates), found) in self.messages.iter_mut().zip(&found) {
             let tried = fates.clone();
-            fates.iter_mut().for_each(|known| *known = known.clone().settled_at(now));
+            fates
+                .iter_mut()
+                .for_each(|known| *known = known.clone().settled_at(now));
             fates.retain(|known| known.fits(found.as_ref()));
-            assert!(!fates.is_empty(), "{id}: the hold says {found:?} at {now}, not {tried:?}");
+            assert!(
+                !fates.is_empty(),
+                "{id}: the hold says {found:?} at {now}, not {tried:?}"
+            );
             fates.truncate(1);
         }
         let pauses = hold.pauses().await.unwrap();
         for (lane, fates) in &mut self.stops {
             let named = |pause: &&nightgate::hold::Pause| {
-                pause.lane.as_ref().is_some_and(|named| named.as_str() == lane)
+                pause
+                    .lane
+                    .as_ref()
+                    .is_some_and(|named| named.as_str() == lane)
             };
             let since = pauses.iter().find(named).map(|pause| pause.since);
-            assert!(fates.contains(&since), "{lane} is stopped since {since:?}, not {fates:?}");
+            assert!(
+                fates.contains(&since),
+                "{lane} is stopped since {since:?}, not {fates:?}"
+            );
             *fates = vec![since];
         }
         // On loan, whether a message is wanted back does not show: asking again makes sure.

@@ -28,9 +28,16 @@ fn large(name: &str, purpose: Purpose, dice: &mut fastrand::Rng) -> Held {
 async fn fill(hold: &ShelfHold, purpose: Purpose, dice: &mut fastrand::Rng) -> usize {
     for number in 0..1_000 {
         let name = format!("{purpose:?}-{number}");
-        let put = hold.put(vec![large(&name, purpose, dice)], at(0)).await.unwrap();
+        let put = hold
+            .put(vec![large(&name, purpose, dice)], at(0))
+            .await
+            .unwrap();
         if put == [Put::Full] {
-            assert_eq!(find(hold, &name).await, None, "what is turned away is not known");
+            assert_eq!(
+                find(hold, &name).await,
+                None,
+                "what is turned away is not known"
+            );
             return number;
         }
         assert_eq!(put, [Put::New]);
@@ -50,7 +57,10 @@ async fn a_hold_with_a_size_turns_advertising_away_before_information() {
     let room = hold.room().await.unwrap();
     assert_eq!(room.refusing, Refusing::Advertising);
     let information = fill(&hold, Purpose::Informational, &mut dice).await;
-    assert!(advertising > information && information > 0, "{advertising}, {information}");
+    assert!(
+        advertising > information && information > 0,
+        "{advertising}, {information}"
+    );
     let room = hold.room().await.unwrap();
     assert_eq!(room.refusing, Refusing::All);
     assert_eq!(room.limit(Purpose::Advertising), Limit::MaxBytes);
@@ -74,7 +84,7 @@ async fn a_hold_takes_again_what_fits_once_space_was_given_back() {
     hold.sweep(at(200)).await.unwrap();
     drop(hold);
     let hold = ShelfHold::open_on(Arc::new(disk.clone()), options).unwrap();
-    until(async || { hold.room().await.unwrap().refusing == Refusing::None }).await;
+    until(async || hold.room().await.unwrap().refusing == Refusing::None).await;
     let again = large("again", Purpose::Advertising, &mut dice);
     assert_eq!(hold.put(vec![again], at(200)).await.unwrap(), [Put::New]);
 }
@@ -88,14 +98,23 @@ async fn a_full_shelf_turns_away_and_the_others_take() {
     let (_disk, hold) = sized(options);
     let messages = (0..5).map(|number| held(&format!("a{number}"))).collect();
     let answers = hold.put(messages, at(0)).await.unwrap();
-    assert_eq!(answers, [Put::New, Put::New, Put::New, Put::Full, Put::Full]);
+    assert_eq!(
+        answers,
+        [Put::New, Put::New, Put::New, Put::Full, Put::Full]
+    );
     assert_eq!(find(&hold, "a3").await, None);
-    let answers = hold.put(vec![due("later", at(30)), held("a4")], at(0)).await.unwrap();
+    let answers = hold
+        .put(vec![due("later", at(30)), held("a4")], at(0))
+        .await
+        .unwrap();
     assert_eq!(answers, [Put::New, Put::Full]);
     assert_eq!(totals(&hold).await, (4, 0, 0));
     // One that is on loan is on the shelf still.
     let leased = lend(&hold, &crate::world::lane(), at(0), 1).await.unwrap();
-    assert_eq!(hold.put(vec![held("a5")], at(0)).await.unwrap(), [Put::Full]);
+    assert_eq!(
+        hold.put(vec![held("a5")], at(0)).await.unwrap(),
+        [Put::Full]
+    );
     deliver(&hold, &leased, at(0)).await;
     assert_eq!(hold.put(vec![held("a6")], at(0)).await.unwrap(), [Put::New]);
 }
@@ -129,14 +148,19 @@ async fn space_on_the_disk_is_kept_free() {
     let room = hold.room().await.unwrap();
     assert_eq!(room.limit(Purpose::Advertising), Limit::KeepFree);
     assert_eq!(totals(&hold).await.0, taken);
-    assert!(hold.check().await.is_ok(), "turned away before the disk was full");
+    assert!(
+        hold.check().await.is_ok(),
+        "turned away before the disk was full"
+    );
 }
 
 /// The same with messages so large that the disk is looked at now and then.
 async fn fill_large(hold: &ShelfHold, dice: &mut fastrand::Rng) -> u64 {
     for number in 0..1_000 {
         let body = noise(dice, 200_000);
-        let message = with(&format!("m{number}"), |held| held.message.body = body.into());
+        let message = with(&format!("m{number}"), |held| {
+            held.message.body = body.into()
+        });
         if hold.put(vec![message], at(0)).await.unwrap() == [Put::Full] {
             return number;
         }

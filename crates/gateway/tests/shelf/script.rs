@@ -60,9 +60,15 @@ impl Script {
         if told("NIGHTGATE_SHELF_SYNC").is_some() {
             println!("{}: {busy:?} {calls:#?}", self.now);
         }
-        let answers = busy.iter().zip(&calls).map(|(lane, call)| ask(hold, lane, call, self.now));
-        let mut answers: Vec<_> =
-            busy.iter().zip(&calls).zip(join_all(answers).await).collect();
+        let answers = busy
+            .iter()
+            .zip(&calls)
+            .map(|(lane, call)| ask(hold, lane, call, self.now));
+        let mut answers: Vec<_> = busy
+            .iter()
+            .zip(&calls)
+            .zip(join_all(answers).await)
+            .collect();
         // First what is certain: the rest is doubted, and answered by the hold after the crash.
         answers.sort_by_key(|(_, answer)| answer.is_err());
         let mut failed = Ok(());
@@ -109,7 +115,9 @@ impl Script {
         held.message.campaign = campaigns[dice.usize(..3)].as_deref().map(Into::into);
         held.message.priority = Priority::new(dice.u8(..3)).unwrap();
         held.message.purpose = Purpose::ALL[dice.usize(..2)];
-        held.message.attributes.insert("roll".to_owned(), dice.u32(..).to_string());
+        held.message
+            .attributes
+            .insert("roll".to_owned(), dice.u32(..).to_string());
         let len = [20, 300, 2_000][dice.usize(..3)];
         held.message.body = noise(dice, len).into();
         held
@@ -155,15 +163,22 @@ impl Script {
         self.now += HORIZON;
         for lane in LANES.map(Lane::new) {
             let scope = Scope::Lane(lane.clone());
-            call(hold, &lane, Call::Kick(scope), self.now, oracle).await.unwrap();
+            call(hold, &lane, Call::Kick(scope), self.now, oracle)
+                .await
+                .unwrap();
             loop {
-                call(hold, &lane, Call::Lease(50), self.now, oracle).await.unwrap();
+                call(hold, &lane, Call::Lease(50), self.now, oracle)
+                    .await
+                    .unwrap();
                 let tokens = oracle.tokens(&lane);
                 if tokens.is_empty() {
                     break;
                 }
                 let verdict = Verdict::Done(End::Delivered);
-                let settle = |token| Settle { token, verdict: verdict.clone() };
+                let settle = |token| Settle {
+                    token,
+                    verdict: verdict.clone(),
+                };
                 let settle = Call::Settle(tokens.into_iter().map(settle).collect());
                 call(hold, &lane, settle, self.now, oracle).await.unwrap();
             }

@@ -26,7 +26,9 @@ fn is_marked(dir: &Path) -> bool {
         let Ok(bytes) = std::fs::read(file.unwrap().path()) else {
             return false;
         };
-        bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes())
+        bytes
+            .windows(MARKER.len())
+            .any(|window| window == MARKER.as_bytes())
     };
     files.into_iter().any(marked)
 }
@@ -35,7 +37,9 @@ fn is_marked(dir: &Path) -> bool {
 fn occupied(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let files = std::fs::read_dir(dir.join("shelf")).unwrap();
-    files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum()
+    files
+        .map(|file| file.unwrap().metadata().unwrap().blocks() * 512)
+        .sum()
 }
 
 #[tokio::test]
@@ -46,11 +50,11 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     for round in 0..MESSAGES / 10 {
         let message = |number: usize| {
             // Noise all over: no compression, so that the marker stands there as it is.
-            let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..))
-                .take(2_000)
-                .collect();
+            let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..)).take(2_000).collect();
             let body = [noise.as_slice(), MARKER.as_bytes()].concat();
-            with(&format!("m{round}-{number}"), |held| held.message.body = body.into())
+            with(&format!("m{round}-{number}"), |held| {
+                held.message.body = body.into()
+            })
         };
         let messages = (0..10).map(message).collect();
         hold.put(messages, at(0)).await.unwrap();
@@ -65,8 +69,8 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     let last = with("last", |held| held.message.body = closing.into());
     hold.put(vec![last], at(0)).await.unwrap();
     hold.sweep(at(0)).await.unwrap();
-    until(async || { !is_marked(dir.path()) }).await;
-    until(async || { occupied(dir.path()) < full / 3 }).await;
+    until(async || !is_marked(dir.path())).await;
+    until(async || occupied(dir.path()) < full / 3).await;
     // Their ids are remembered all the same.
     let found = hold.find(&[crate::world::id("m0-0")]).await.unwrap();
     assert!(found[0].as_ref().unwrap().held.message.body.is_empty());
@@ -75,5 +79,5 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     deliver(&hold, &leased, at(0)).await;
     let later = at(0) + HORIZON + HORIZON;
     assert_eq!(hold.sweep(later).await.unwrap(), MESSAGES as u64 + 1);
-    until(async || { occupied(dir.path()) < 300_000 }).await;
+    until(async || occupied(dir.path()) < 300_000).await;
 }

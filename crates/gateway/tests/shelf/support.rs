@@ -6,9 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate::clock::{Clock, SystemClock};
 use nightgate::error::Result;
 use nightgate::hold::shelf::{Options, ShelfHold};
-use nightgate::hold::{
-    End, HoldStore, Lane, LeaseAsk, Leased, Pick, Settle, Settled, Verdict,
-};
+use nightgate::hold::{End, HoldStore, Lane, LeaseAsk, Leased, Pick, Settle, Settled, Verdict};
 use nightgate_log::disk::{Disk, SimDisk};
 
 use crate::world::{HORIZON, TTL};
@@ -62,7 +60,9 @@ pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
 
 /// Text that does not compress to nothing.
 pub(crate) fn noise(dice: &mut fastrand::Rng, len: usize) -> String {
-    std::iter::repeat_with(|| dice.alphanumeric()).take(len).collect()
+    std::iter::repeat_with(|| dice.alphanumeric())
+        .take(len)
+        .collect()
 }
 
 /// Leases anything from a lane.
@@ -84,7 +84,13 @@ pub(crate) async fn lend_for(
     ttl: SignedDuration,
 ) -> Result<Vec<Leased>> {
     let pick = Pick::Any;
-    let ask = LeaseAsk { lane, pick, now, max, ttl };
+    let ask = LeaseAsk {
+        lane,
+        pick,
+        now,
+        max,
+        ttl,
+    };
     hold.lease(&ask).await
 }
 

@@ -261,7 +261,9 @@ fn write_twice<T: Serialize>(
     kind: u8,
     contents: &T,
 ) -> Outcome<()> {
-    names.iter().try_for_each(|name| write_whole(on, name, kind, contents))
+    names
+        .iter()
+        .try_for_each(|name| write_whole(on, name, kind, contents))
 }
 
 /// What the first of two copies holds that reads back as it was written. The other is mended.

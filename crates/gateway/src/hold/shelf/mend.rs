@@ -161,7 +161,14 @@ fn trim_loans(state: &mut State, lost: &Spans) -> Spans {
         }
         for stretch in out {
             for (from, to) in kept.gaps(stretch.from, stretch.to) {
-                state.loans.take(lease, Stretch { from, to, ..stretch });
+                state.loans.take(
+                    lease,
+                    Stretch {
+                        from,
+                        to,
+                        ..stretch
+                    },
+                );
             }
             for (from, to) in kept.within(stretch.from, stretch.to) {
                 claimed.insert(from, to);
@@ -232,7 +239,10 @@ fn tell(state: &State, segment: u32, block: &Block, on_loan: &Spans, retold: &mu
 }
 
 fn adopt(state: &mut State, no: u32, retold: Retold) {
-    let damaged = state.damaged.iter().filter(|(stretch, _)| stretch.shelf == no);
+    let damaged = state
+        .damaged
+        .iter()
+        .filter(|(stretch, _)| stretch.shelf == no);
     let damaged = damaged.map(|(stretch, _)| stretch.count()).sum();
     state.shelves.change(no, |shelf| {
         shelf.parts = retold.parts;
@@ -241,7 +251,11 @@ fn adopt(state: &mut State, no: u32, retold: Retold) {
         for (moment, gone) in shelf.gone.iter_mut().enumerate() {
             let taken = retold.gone.get(&moment);
             let taken = taken.filter(|_| !gone.forgotten);
-            gone.per_segment = taken.into_iter().flatten().map(|(no, of)| (*no, *of)).collect();
+            gone.per_segment = taken
+                .into_iter()
+                .flatten()
+                .map(|(no, of)| (*no, *of))
+                .collect();
         }
     });
 }
@@ -250,9 +264,17 @@ fn adopt(state: &mut State, no: u32, retold: Retold) {
 fn count_segment(state: &mut State, no: u32) {
     let all = state.shelves.all().values();
     let parts = all.clone().flat_map(|shelf| &shelf.parts);
-    let open = parts.filter(|part| part.segment == no).map(|part| part.open).sum();
-    let gone = all.flat_map(|shelf| &shelf.gone).flat_map(|gone| &gone.per_segment);
-    let gone: u64 = gone.filter(|(segment, _)| *segment == no).map(|(_, count)| count).sum();
+    let open = parts
+        .filter(|part| part.segment == no)
+        .map(|part| part.open)
+        .sum();
+    let gone = all
+        .flat_map(|shelf| &shelf.gone)
+        .flat_map(|gone| &gone.per_segment);
+    let gone: u64 = gone
+        .filter(|(segment, _)| *segment == no)
+        .map(|(_, count)| count)
+        .sum();
     state.touched.insert(no);
     if let Some(segment) = state.segment_mut(no) {
         let ends = segment.ledger.marks.within(segment.base, segment.end);

@@ -163,4 +163,3 @@ fn remove_strays(on: &dyn Disk, manifest: &Manifest, last_log: u32) -> Outcome<(
     }
     Ok(())
 }
-
