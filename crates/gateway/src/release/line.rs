@@ -48,12 +48,12 @@ const FILING_MAX: usize = 2;
 const LEASING_MAX: usize = 8;
 /// Most messages of one round, unless a batch has more: what is read at once.
 const ROUND_MAX: usize = 2_000;
-/// Most rounds on loan ahead of their hand-over: enough to keep a sink busy while each of them waits
-/// for a disk two times.
+/// Most rounds on loan ahead of their hand-over: enough to keep a sink busy while each of them
+/// waits for a disk two times.
 const ROUNDS_AHEAD_MAX: usize = 4;
 /// A hand-over that took no longer is quick. Where none was so far, only as many messages are on
-/// loan ahead of their turn as go abreast: they must not wait for more than one hand-over, which may
-/// take the whole time-out of the sink.
+/// loan ahead of their turn as go abreast: they must not wait for more than one hand-over, which
+/// may take the whole time-out of the sink.
 const QUICK: Duration = Duration::from_secs(1);
 
 /// A round on its way from the hold, or why there is none.
@@ -283,7 +283,8 @@ impl<'a> Line<'a> {
 
 impl LaneReleaser {
     /// Borrows what these turns ask for. Before every round but the first it looks whether somebody
-    /// has stopped the lane meanwhile; a hold that needs a while to tell is asked for the round, too.
+    /// has stopped the lane meanwhile; a hold that needs a while to tell is asked for the round,
+    /// too.
     async fn lend(&self, turns: Vec<Turn>, first: bool) -> Lent {
         let now = self.parts.clock.now();
         if first {

@@ -2,7 +2,8 @@
 //!
 //! What every backend promises is in `tests/behaviour`; here are the things that only a store with
 //! files of its own can get wrong. `NIGHTGATE_SHELF_SEED` runs one seed, `NIGHTGATE_SHELF_SEEDS` so
-//! many of them; with `NIGHTGATE_SHELF_SYNC` too, the power goes at that sync and every call is told.
+//! many of them; with `NIGHTGATE_SHELF_SYNC` too, the power goes at that sync and every call is
+//! told.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "failures name their seed")]
 

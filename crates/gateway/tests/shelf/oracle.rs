@@ -391,8 +391,13 @@ impl Oracle {
         let Some(answer) = answer else {
             return self.doubt(bring);
         };
-        let kicked = self.each().map(bring).filter(|kicked| *kicked).count();
-        assert_eq!(answer, kicked as u64, "{scope:?}");
+        let mut kicked = Vec::new();
+        for known in self.each() {
+            if bring(known) {
+                kicked.push(known.held.message.id.clone());
+            }
+        }
+        assert_eq!(answer, kicked.len() as u64, "{scope:?}: {kicked:?}");
     }
 
     pub(crate) fn redate(
@@ -488,7 +493,9 @@ impl Oracle {
         // On loan, whether a message is wanted back does not show: asking again makes sure.
         for scope in std::mem::take(&mut self.unanswered) {
             hold.recall(&scope, now).await.unwrap();
-            self.each().for_each(|known| drop(take(known, &scope, now)));
+            for known in self.each() {
+                take(known, &scope, now);
+            }
         }
         self.count(hold).await;
     }

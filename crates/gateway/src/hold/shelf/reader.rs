@@ -160,7 +160,10 @@ impl Reader {
         let mut bytes = vec![0; len as usize];
         let read = self.journal.read_at(segment, &*file, &mut bytes, at);
         if let Err(cause) = read {
-            // A sector that cannot be read is damage, not a disk that is away: the rest goes on.
+            if is_away(&cause) {
+                return Err(Unread::Failed(disk("read a log file")(cause)));
+            }
+            // A sector that cannot be read is damage: the rest goes on.
             return Err(Unread::Damaged(format!("cannot be read: {cause}")));
         }
         if crc32c::crc32c(&bytes) != crc {
@@ -194,6 +197,18 @@ impl Reader {
         lock(&self.bodies).put(block.first, Arc::clone(&body));
         Ok(body)
     }
+}
+
+/// Whether the whole disk does not answer, and may later.
+fn is_away(cause: &io::Error) -> bool {
+    use io::ErrorKind::{NotConnected, PermissionDenied, StaleNetworkFileHandle, TimedOut};
+    let away = [
+        NotConnected,
+        PermissionDenied,
+        StaleNetworkFileHandle,
+        TimedOut,
+    ];
+    away.contains(&cause.kind())
 }
 
 fn damaged(damaged: Damaged) -> Unread {

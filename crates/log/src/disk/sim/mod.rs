@@ -140,7 +140,7 @@ impl SimDisk {
     fn powered(&self) -> io::Result<MutexGuard<'_, World>> {
         let world = self.locked();
         if world.faults.power_off {
-            return Err(io::Error::other(PowerOff));
+            return Err(io::Error::new(io::ErrorKind::NotConnected, PowerOff));
         }
         Ok(world)
     }
@@ -320,7 +320,7 @@ fn begin_sync(world: &mut World) -> io::Result<Sync> {
     world.syncs += 1;
     if world.faults.power_off_at.is_some_and(|n| world.syncs >= n) {
         world.faults.power_off = true;
-        return Err(io::Error::other(PowerOff));
+        return Err(io::Error::new(io::ErrorKind::NotConnected, PowerOff));
     }
     if world.faults.failing_syncs.contains(&world.syncs) {
         world.failed_syncs += 1;
