@@ -34,6 +34,8 @@ pub enum AlertKind {
     HoldNearlyFull,
     /// The hold, or a shelf of it, is full: messages are turned away.
     HoldFull,
+    /// Files of the hold are damaged: messages of it are put aside.
+    HoldDamaged,
 }
 
 impl AlertKind {
@@ -50,6 +52,7 @@ impl AlertKind {
             Self::PartUnavailable => "part_unavailable",
             Self::HoldNearlyFull => "hold_nearly_full",
             Self::HoldFull => "hold_full",
+            Self::HoldDamaged => "hold_damaged",
         }
     }
 }

@@ -217,6 +217,7 @@ fn title(kind: AlertKind, language: Language) -> &'static str {
         AlertKind::PartUnavailable => ("구성 요소 연결 불가", "Part unavailable"),
         AlertKind::HoldNearlyFull => ("보관 공간 부족", "Hold nearly full"),
         AlertKind::HoldFull => ("보관 공간 없음", "Hold full"),
+        AlertKind::HoldDamaged => ("보관 파일 손상", "Hold damaged"),
     };
     match language {
         Language::Korean => korean,

@@ -231,6 +231,32 @@ pub fn hold_full(limit: &str, at: Timestamp) -> Alert {
     alert(AlertKind::HoldFull, limit, at, (english, korean), &[])
 }
 
+/// `messages` of the hold cannot be read, and `files` hold what was damaged.
+#[must_use]
+pub fn hold_damaged(messages: u64, files: &[String], at: Timestamp) -> Alert {
+    let english = format!(
+        "Files of the hold are damaged: {messages} messages cannot be read and are put aside; \
+         everything else leaves as always. Find out which with `nightgate hold verify`, and read \
+         OPERATIONS.md, Damage, before you restore a backup."
+    );
+    let korean = format!(
+        "보관 파일이 손상되었습니다. 메시지 {messages}건을 읽을 수 없어 따로 두었고 나머지는 예정대로 \
+         나갑니다. `nightgate hold verify`로 손상된 파일을 확인하고, 백업을 복원하기 전에 \
+         OPERATIONS.md의 Damage 항목을 읽으세요."
+    );
+    let mut figures = vec![("messages", messages.to_string())];
+    if !files.is_empty() {
+        figures.push(("copied_aside", files.join(", ")));
+    }
+    alert(
+        AlertKind::HoldDamaged,
+        "hold",
+        at,
+        (english, korean),
+        &figures,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +274,7 @@ mod tests {
             part_unavailable("consent", "connection refused", at),
             hold_nearly_full("hold.max_bytes", at),
             hold_full("hold.keep_free", at),
+            hold_damaged(3, &["quarantine-log-00000002-64".to_owned()], at),
         ]
     }
 

@@ -60,6 +60,9 @@ async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) 
         stopped.clone(),
     ));
     let every = config.release.sweep_every;
+    let hold = Arc::clone(&road.hold);
+    let watching = run::watch_damage(hold, clock.clone(), road.alerts.clone(), stopped.clone());
+    let watching = tokio::spawn(watching);
     let sweeping = run::sweep(Arc::clone(&road.hold), clock, every, stopped.clone());
     let sweeping = tokio::spawn(sweeping);
     let (last, no_more) = tokio::sync::oneshot::channel::<()>();
@@ -75,7 +78,7 @@ async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) 
     interrupted().await;
     tracing::info!("stopping: requests and hand-overs under way come to their end");
     let _ = stop.send(true);
-    for task in [serving, releasing, sweeping] {
+    for task in [serving, releasing, sweeping, watching] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the gateway did not stop cleanly");
         }

@@ -256,6 +256,15 @@ pub struct Capability {
     pub redate: bool,
 }
 
+/// What of a hold's files was found damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Messages that cannot be read. They count as buried until the horizon passes.
+    pub messages: u64,
+    /// Names of the files to which damaged bytes were copied.
+    pub copied_aside: Vec<String>,
+}
+
 /// A stop that a person set. Kept with the messages, so that it outlives a restart and every
 /// releaser of this hold sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,5 +377,10 @@ pub trait HoldStore: Send + Sync {
     /// How much room there is, and who is turned away; unless told, as much as anybody wants.
     async fn room(&self) -> Result<Room> {
         Ok(Room::default())
+    }
+
+    /// What of the hold's files was found damaged so far; unless told, nothing.
+    async fn damage(&self) -> Result<Damage> {
+        Ok(Damage::default())
     }
 }

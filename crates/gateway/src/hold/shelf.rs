@@ -49,8 +49,8 @@ use self::store::Inner;
 pub use self::store::{Options, SEGMENT_BYTES_DEFAULT};
 use super::open::SHELF_DIR;
 use super::{
-    Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room, Scope,
-    Settle, Settled, Shelf, State,
+    Capability, Damage, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room,
+    Scope, Settle, Settled, Shelf, State,
 };
 use crate::error::{Kind, Result};
 
@@ -277,5 +277,10 @@ impl HoldStore for ShelfHold {
             Ok((room, inner.journal.last_ticket()))
         };
         self.run("look how much room there is", look).await
+    }
+
+    async fn damage(&self) -> Result<Damage> {
+        let look = |inner: &Arc<Inner>| Ok((inner.damage()?, inner.journal.last_ticket()));
+        self.run("look what is damaged", look).await
     }
 }

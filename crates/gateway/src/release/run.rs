@@ -7,11 +7,15 @@ use tokio::sync::watch;
 
 use super::lane::LaneReleaser;
 use super::releaser::Releaser;
+use crate::alert::desk::Alerts;
+use crate::alert::text;
 use crate::clock::Clock;
-use crate::hold::HoldStore;
+use crate::hold::{Damage, HoldStore};
 
 /// How long a lane waits after its hold or its receipt log failed.
 const AFTER_FAULT: SignedDuration = SignedDuration::from_secs(1);
+/// How often the hold is asked what of it is damaged.
+const DAMAGE_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// Runs every lane until `stop` turns true; returns when the ticks under way have ended.
 pub async fn run(
@@ -58,6 +62,36 @@ async fn run_lane(
                     clock.sleep_until(wake).await;
                 }
             }
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Raises an alarm when more of the hold's files is found damaged, until `stop` turns true.
+pub async fn watch_damage(
+    hold: Arc<dyn HoldStore>,
+    clock: Arc<dyn Clock>,
+    alerts: Alerts,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut known = Damage::default();
+    while !*stop.borrow() {
+        let now = clock.now();
+        match hold.damage().await {
+            Ok(damage) if damage != known => {
+                let (messages, files) = (damage.messages, &damage.copied_aside);
+                let is_more = messages > known.messages || files.len() > known.copied_aside.len();
+                if is_more {
+                    alerts.raise(text::hold_damaged(messages, files, now));
+                }
+                known = damage;
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(%fault, "failed to look for damage of the hold"),
+        }
+        let next = now.saturating_add(DAMAGE_EVERY).unwrap_or(Timestamp::MAX);
+        tokio::select! {
+            () = clock.sleep_until(next) => {}
             _ = stop.changed() => {}
         }
     }

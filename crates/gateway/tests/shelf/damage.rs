@@ -2,11 +2,17 @@
 //! nothing else is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use nightgate::alert::AlertKind;
+use nightgate::alert::desk::{Alerts, DeskOptions, MemoryPort};
+use nightgate::clock::SystemClock;
 use nightgate::error::Kind;
 use nightgate::hold::shelf::ShelfHold;
 use nightgate::hold::{End, Held, HoldStore, Lane, Put, Scope, Settle, Verdict};
+use nightgate::release::run;
 use nightgate_core::Priority;
 use nightgate_log::disk::{Disk, DiskFile, SimDisk, write_all_at};
 
@@ -376,6 +382,41 @@ async fn damaged_bytes_of_a_log_are_copied_aside() {
     let mut bytes = vec![0; copied.len().unwrap() as usize];
     copied.read_at(&mut bytes, 0).unwrap();
     assert!(bytes.windows(24).any(|window| window == garbage));
+}
+
+#[tokio::test]
+async fn damage_raises_an_alarm_that_names_it() {
+    let before = build(9).await;
+    let disk = copy(&before.disk);
+    let last = files(&disk, "log-").pop().unwrap();
+    overwrite(&disk, &last, 80, &[0xa5; 24]);
+    let sealed = files(&disk, "idx-").remove(0).replace("idx-", "log-");
+    overwrite(&disk, &sealed, 4096, &[0xa5; 4096]);
+    let hold = open(&disk);
+    drain(&hold, &before, true).await;
+    let damage = hold.damage().await.unwrap();
+    assert!(damage.messages > 0, "{damage:?}");
+
+    let (port, clock) = (
+        Arc::new(MemoryPort::default()),
+        Arc::new(SystemClock::default()),
+    );
+    let alerts = Alerts::new(vec![port.clone()], clock.clone(), DeskOptions::default());
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let watching = run::watch_damage(Arc::new(hold), clock, alerts.clone(), stopped);
+    let watching = tokio::spawn(watching);
+    until(async || {
+        alerts.flush(Duration::from_secs(1)).await;
+        !port.alerts().is_empty()
+    })
+    .await;
+    stop.send(true).unwrap();
+    watching.await.unwrap();
+    let alert = port.alerts().remove(0);
+    assert_eq!(alert.kind, AlertKind::HoldDamaged);
+    let figures: BTreeMap<_, _> = alert.figures.into_iter().collect();
+    assert_eq!(figures["messages"], damage.messages.to_string());
+    assert!(figures["copied_aside"].contains(&format!("quarantine-{last}")));
 }
 
 #[tokio::test]

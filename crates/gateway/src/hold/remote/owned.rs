@@ -9,8 +9,8 @@ use nightgate_core::{Class, MessageId};
 use super::Server;
 use crate::error::Result;
 use crate::hold::{
-    Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room, Scope,
-    Settle, Settled, Shelf, State,
+    Capability, Damage, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room,
+    Scope, Settle, Settled, Shelf, State,
 };
 
 /// A hold that serves others for as long as it is used here.
@@ -99,5 +99,9 @@ impl HoldStore for Owned {
 
     async fn room(&self) -> Result<Room> {
         self.hold.room().await
+    }
+
+    async fn damage(&self) -> Result<Damage> {
+        self.hold.damage().await
     }
 }

@@ -38,6 +38,8 @@ const TEMPORARY: &str = ".new";
 const WHOLE_MAX: u64 = 1 << 30;
 /// Length and checksum in front of the contents.
 const LENGTHS: u64 = 24;
+/// How the names begin of files to which damaged stretches of the log are copied.
+pub(super) const QUARANTINE: &str = "quarantine";
 /// Most bytes of a damaged stretch that are copied aside.
 pub(super) const QUARANTINE_MAX: usize = 64 * 1024 * 1024;
 /// What to do where nothing else helps.

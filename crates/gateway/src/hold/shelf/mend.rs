@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use nightgate_core::{Class, Priority, Purpose};
 use nightgate_log::disk::Disk;
 
-use super::fault::Outcome;
+use super::fault::{Outcome, disk};
 use super::files;
 use super::marks::{Fate, Mark};
 use super::op::{Label, Stretch};
@@ -18,7 +18,8 @@ use super::segment::Block;
 use super::shelves::Part;
 use super::spans::Spans;
 use super::state::State;
-use crate::hold::Lane;
+use super::store::Inner;
+use crate::hold::{Damage, Lane};
 
 /// The shelf of messages of which nothing is known any more. Real ones count from one.
 pub(super) const LOST: u32 = 0;
@@ -173,6 +174,23 @@ fn trim_loans(state: &mut State, lost: &Spans) -> Spans {
         }
     }
     claimed
+}
+
+impl Inner {
+    /// Messages that cannot be read, and the files that damaged bytes were copied to.
+    pub(super) fn damage(&self) -> Outcome<Damage> {
+        let messages = {
+            let core = self.core();
+            core.state.damaged.iter().map(|(one, _)| one.count()).sum()
+        };
+        let mut names = self.disk.names().map_err(disk("list the store's files"))?;
+        names.retain(|name| name.starts_with(files::QUARANTINE));
+        names.sort();
+        Ok(Damage {
+            messages,
+            copied_aside: names,
+        })
+    }
 }
 
 /// What of a stretch has not ended.

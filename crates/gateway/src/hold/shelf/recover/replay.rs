@@ -17,8 +17,6 @@ use super::super::state::{State, blocks_of};
 use super::super::store::{LOG_BEGIN, Options};
 use crate::error::Kind;
 
-/// Where damaged stretches of the log are copied to.
-const QUARANTINE: &str = "quarantine";
 /// Bytes read at once when a file is looked through.
 const PIECE: usize = 64 * 1024;
 
@@ -313,7 +311,7 @@ fn copy_aside(on: &dyn Disk, log: &Log, range: &Range<u64>) -> io::Result<()> {
     let length = usize::try_from(range.end - range.start).unwrap_or_default();
     let mut bytes = vec![0; length.min(files::QUARANTINE_MAX)];
     read_exact_at(&*log.file, &mut bytes, range.start)?;
-    let name = format!("{QUARANTINE}-{}-{}", log_name(log.no), range.start);
+    let name = format!("{}-{}-{}", files::QUARANTINE, log_name(log.no), range.start);
     let copy = on.open(&name, true)?;
     write_all_at(&*copy, &bytes, 0)?;
     copy.sync()?;
