@@ -443,6 +443,7 @@ impl Oracle {
     pub(crate) fn sweep(&mut self, now: Timestamp) {
         self.calls += 1;
         for fates in self.messages.values_mut() {
+            fates[0] = fates[0].clone().settled_at(now);
             if let At::Ended { since, swept, .. } = &mut fates[0].at {
                 *swept |= now.duration_since(*since) > HORIZON;
             }
