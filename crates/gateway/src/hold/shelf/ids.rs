@@ -49,10 +49,11 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    fn new(segment: u32) -> Self {
+    fn new(segment: u32, likely: usize) -> Self {
         Self {
             segment,
-            ..Self::default()
+            newest: Places::with_capacity_and_hasher(likely, BuildHasherDefault::default()),
+            earlier: Vec::new(),
         }
     }
 
@@ -115,7 +116,9 @@ impl Ids {
             .last()
             .is_none_or(|fresh| fresh.segment != segment)
         {
-            self.fresh.push(Arc::new(Fresh::new(segment)));
+            // Segments are of one size, so this one will hold about as many as the last.
+            let before = self.fresh.last().map_or(0, |last| last.newest.len());
+            self.fresh.push(Arc::new(Fresh::new(segment, before)));
         }
         let Some(fresh) = self.fresh.last_mut().map(Arc::make_mut) else {
             return;

@@ -187,17 +187,8 @@ impl Inner {
             let Some(label) = labels.get(&piece.block.line.shelf) else {
                 continue;
             };
-            match self.read_piece(piece, label) {
-                Ok(read) => {
-                    let made = (piece.from..).zip(read).map(|(seq, read)| Leased {
-                        token: Token { seq, lease },
-                        held: read.held,
-                        until,
-                        attempts: read.attempts,
-                        lapsed: piece.lapsed || read.lapsed,
-                    });
-                    leased.extend(made);
-                }
+            match self.lend_piece(piece, label, (lease, until), &mut leased) {
+                Ok(()) => {}
                 Err(Unread::Failed(error)) => return Err(error),
                 Err(Unread::Damaged(why)) => {
                     let mut core = self.core();
@@ -227,6 +218,29 @@ impl Inner {
             }
         }
         Ok((leased, late))
+    }
+
+    /// Adds the messages of one piece, on loan until `until`. Made where they stay: they are large.
+    fn lend_piece(
+        &self,
+        piece: &Piece,
+        label: &Label,
+        (lease, until): (u64, Timestamp),
+        leased: &mut Vec<Leased>,
+    ) -> Result<(), Unread> {
+        let head = self.reader.head(piece.segment, &piece.block)?;
+        let body = self.reader.body(piece.segment, &piece.block)?;
+        let key = key_of(label);
+        let made = helds(&head, &body, piece.slots(), &key, instant(label.due));
+        let places = (piece.from..).zip(piece.slots());
+        leased.extend(made.zip(places).map(|(held, (seq, slot))| Leased {
+            token: Token { seq, lease },
+            held,
+            until,
+            attempts: head.attempts(slot),
+            lapsed: piece.lapsed || head.lapsed(slot),
+        }));
+        Ok(())
     }
 
     /// The messages of one piece, whole.

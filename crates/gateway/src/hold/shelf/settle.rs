@@ -9,7 +9,7 @@ use super::block::Record;
 use super::fault::Outcome;
 use super::lease::{Read, labels};
 use super::marks::Fate;
-use super::op::{Label, Op};
+use super::op::{Label, Op, Stretch};
 use super::put::Ready;
 use super::reader::Unread;
 use super::spans::Spans;
@@ -35,8 +35,47 @@ const fn fate_of(end: End) -> Fate {
     }
 }
 
-/// Places that end, by lease and fate.
-type Ends = BTreeMap<(u64, u8), (Fate, Vec<(u64, u32)>)>;
+/// Places that end, by lease and fate; a call has few of these.
+#[derive(Default)]
+struct Ends(Vec<(u64, Fate, Vec<(u64, u32)>)>);
+
+impl Ends {
+    fn of(&mut self, lease: u64, fate: Fate) -> &mut Vec<(u64, u32)> {
+        let known = self
+            .0
+            .iter()
+            .rposition(|(one, same, _)| (*one, *same) == (lease, fate));
+        let at = known.unwrap_or_else(|| {
+            self.0.push((lease, fate, Vec::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].2
+    }
+}
+
+/// Places settled by this call. They come in order, so most only lengthen the last stretch.
+#[derive(Default)]
+struct Taken {
+    last: (u64, u64),
+    before: Spans,
+}
+
+impl Taken {
+    /// Takes a place; false when it was taken already.
+    fn take(&mut self, place: u64) -> bool {
+        let (from, to) = self.last;
+        if (from..to).contains(&place) || self.before.contains(place) {
+            return false;
+        }
+        if place == to {
+            self.last.1 += 1;
+        } else {
+            self.before.insert(from, to);
+            self.last = (place, place + 1);
+        }
+        true
+    }
+}
 
 impl Inner {
     pub(super) fn settle(
@@ -47,16 +86,16 @@ impl Inner {
         let mut reads = self.read_again(&settlements, now)?;
         let mut core = self.core();
         let mut answers = Vec::with_capacity(settlements.len());
-        let (mut taken, mut ends, mut again) = (Spans::default(), Ends::new(), Vec::new());
+        let (mut running, mut taken) = (Running::new(now), Taken::default());
+        let (mut ends, mut again) = (Ends::default(), Vec::new());
         for Settle { token, verdict } in settlements {
             let place = token.seq;
-            let running = running(&core, token, now).filter(|_| !taken.contains(place));
-            let Some((shelf, wanted, lapsed)) = running else {
+            let found = running.of(&core, token).filter(|_| taken.take(place));
+            let Some((shelf, wanted, lapsed)) = found else {
                 answers.push(Settled::Lapsed);
                 continue;
             };
             answers.push(Settled::Yes);
-            taken.insert(place, place + 1);
             let fate = match verdict {
                 Verdict::Done(end) => fate_of(end),
                 Verdict::Defer { .. } | Verdict::Bury { .. } => match reads.remove(&place) {
@@ -70,20 +109,15 @@ impl Inner {
                     None => Fate::Damaged,
                 },
             };
-            let (_, places) = ends
-                .entry((token.lease, fate as u8))
-                .or_insert_with(|| (fate, Vec::new()));
-            places.push((place, shelf));
+            ends.of(token.lease, fate).push((place, shelf));
         }
         let at = nanos(now);
-        let ends = ends
-            .into_iter()
-            .map(|((lease, _), (fate, places))| Op::Settle {
-                lease,
-                fate,
-                at,
-                stretches: joined(places),
-            });
+        let ends = ends.0.into_iter().map(|(lease, fate, places)| Op::Settle {
+            lease,
+            fate,
+            at,
+            stretches: joined(places),
+        });
         let ticket = self.write_again(&mut core, ends.collect(), again, now)?;
         Ok((answers, ticket))
     }
@@ -99,9 +133,10 @@ impl Inner {
         }
         let core = self.core();
         let mut pieces = Vec::with_capacity(tokens.len());
+        let mut running = Running::new(now);
         for token in tokens {
             let place = token.seq;
-            if running(&core, token, now).is_none() {
+            if running.of(&core, token).is_none() {
                 continue;
             }
             let segment = core.segment_of(place)?;
@@ -202,19 +237,41 @@ impl Inner {
 /// Most messages in one block that is written anew: their bodies may be large.
 const BLOCK_MESSAGES: usize = 64;
 
-/// The loan behind a token, unless it lapsed, was settled or was never made: the shelf, whether it
-/// is to be recalled, and whether it had come back before.
-fn running(core: &Core, token: Token, now: Timestamp) -> Option<(u32, bool, bool)> {
-    let loan = core.state.loans.get(token.lease)?;
-    if loan.until <= nanos(now) {
-        return None;
+/// Looks up the loans behind tokens. Those of one stretch mostly follow one another, so the last
+/// stretch is kept.
+struct Running {
+    now: i64,
+    lease: u64,
+    stretch: Stretch,
+}
+
+impl Running {
+    fn new(now: Timestamp) -> Self {
+        let (shelf, from, to) = (0, 0, 0);
+        Self {
+            now: nanos(now),
+            lease: 0,
+            stretch: Stretch { shelf, from, to },
+        }
     }
-    let stretch = loan.at(token.seq)?;
-    let (wanted, lapsed) = (
-        loan.wanted.contains(token.seq),
-        loan.lapsed.contains(token.seq),
-    );
-    Some((stretch.shelf, wanted, lapsed))
+
+    /// What a token lent, unless that lapsed, was settled or was never made: the shelf, whether it
+    /// is to be recalled, and whether it had come back before.
+    fn of(&mut self, core: &Core, token: Token) -> Option<(u32, bool, bool)> {
+        let loan = core.state.loans.get(token.lease)?;
+        let Stretch { from, to, .. } = self.stretch;
+        if self.lease != token.lease || !(from..to).contains(&token.seq) {
+            if loan.until <= self.now {
+                return None;
+            }
+            (self.lease, self.stretch) = (token.lease, loan.at(token.seq)?);
+        }
+        let (wanted, lapsed) = (
+            loan.wanted.contains(token.seq),
+            loan.lapsed.contains(token.seq),
+        );
+        Some((self.stretch.shelf, wanted, lapsed))
+    }
 }
 
 /// How a message goes on that was deferred or buried. One that is to be recalled keeps its due.

@@ -32,12 +32,17 @@ const SAVED_MIN_SHARE: usize = 20;
 /// Largest buffer that a thread keeps between sections.
 const KEPT_MAX_BYTES: usize = 1024 * 1024;
 
+/// Most room made for a section of which nothing is known yet.
+const LIKELY_MAX_BYTES: usize = 64 * 1024;
+
 /// Writes sections of one kind, with one zstd context for all of them.
 pub(super) struct Press {
     /// None when there was no memory for one: sections are written raw then.
     zstd: Option<Compressor<'static>>,
     columns: Vec<u8>,
     room: Vec<u8>,
+    /// Bytes of the longest section so far: the next is likely no longer.
+    longest: usize,
 }
 
 impl Press {
@@ -46,13 +51,15 @@ impl Press {
             zstd: Compressor::new(level).ok(),
             columns: Vec::new(),
             room: Vec::new(),
+            longest: 0,
         }
     }
 
     /// Begins a section: its columns are to be added to what is given, `bytes` of them or more.
     pub(super) fn begin(&mut self, bytes: usize) -> &mut Vec<u8> {
         self.columns.clear();
-        self.columns.reserve_exact(HEAD_BYTES + bytes);
+        let likely = self.longest.min(LIKELY_MAX_BYTES);
+        self.columns.reserve_exact(HEAD_BYTES + bytes.max(likely));
         self.columns.extend([FORMAT, RAW, 0, 0, 0, 0]);
         &mut self.columns
     }
@@ -68,6 +75,7 @@ impl Press {
             length <= RAW_MAX_BYTES,
             "a section of {length} bytes is larger than any reader takes"
         );
+        self.longest = self.longest.max(length);
         self.columns[2..HEAD_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
         if dense || !self.is_worth_it() {
             // Bodies that do not shrink are long, so they are not copied once more.
