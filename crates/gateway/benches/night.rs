@@ -2,14 +2,16 @@
 //! `shared/peers` gives its servers: 300-byte notices, groups of 1,000, all due at one instant.
 //!
 //! `cargo bench --bench night -- all 1000000` runs both steps, each in a process of its own, the
-//! first killed with SIGKILL. One JSON line a step.
+//! first killed with SIGKILL. One JSON line a step. `-- paced 1000000 500000` puts at that rate and
+//! tells how long a put takes then.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +26,8 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const GROUP: usize = 1_000;
 const BODY_BYTES: usize = 300;
+/// Messages made at once, with the clock stopped.
+const PORTION: usize = 50_000;
 /// Groups on their way at once.
 const IN_FLIGHT: usize = 4;
 const DUE: &str = "2026-11-22T23:00:00Z";
@@ -169,75 +173,72 @@ fn disk_bytes(dir: &Path) -> Outcome<u64> {
     Ok(total)
 }
 
-/// What making the messages costs in CPU seconds, to be taken off, and their bytes each.
-fn making(maker: &Maker, messages: u64) -> Outcome<(f64, f64)> {
-    let before = usage()?;
-    let sample = messages.min(200_000);
-    let mut payload = 0;
-    for first in (0..sample).step_by(GROUP) {
-        let group = maker.group(first, sample)?;
-        payload += group
-            .iter()
-            .map(|held| held.message.body.len() as u64)
-            .sum::<u64>();
+/// Puts groups until none is left; how long each put took.
+async fn put_all(
+    store: Arc<ShelfHold>,
+    groups: Arc<Mutex<Vec<Vec<Held>>>>,
+    now: Timestamp,
+) -> Outcome<Vec<Duration>> {
+    let clock = SystemClock::default();
+    let mut waits = Vec::new();
+    loop {
+        let next = groups.lock().map_err(|_| "a put panicked")?.pop();
+        let Some(group) = next else {
+            return Ok(waits);
+        };
+        let count = group.len();
+        let asked = clock.monotonic();
+        let answers = store.put(group, now).await?;
+        waits.push(clock.monotonic().saturating_sub(asked));
+        assert_eq!(answers, vec![Put::New; count]);
     }
-    let making = (usage()?.0 - before.0) / sample as f64 * messages as f64;
-    Ok((making, payload as f64 / sample as f64))
 }
 
+/// Made in portions, and put with the clock running: what making costs is left out.
 async fn hold(dir: &Path, messages: u64, kind: Text) -> Outcome<()> {
     let clock = SystemClock::default();
-    let maker = Arc::new(Maker::new(kind)?);
-    let (making, payload) = making(&maker, messages)?;
-
+    let maker = Maker::new(kind)?;
     let store = Arc::new(ShelfHold::open(dir, Options::default()).await?);
-    let (next, peak) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let before = usage()?;
-    let began = clock.monotonic();
-    let mut tasks = Vec::new();
-    for _ in 0..IN_FLIGHT {
-        let (store, maker) = (Arc::clone(&store), Arc::clone(&maker));
-        let (next, peak) = (Arc::clone(&next), Arc::clone(&peak));
-        tasks.push(tokio::spawn(async move {
-            let clock = SystemClock::default();
-            let mut waits = Vec::new();
-            loop {
-                let first = next.fetch_add(GROUP as u64, Ordering::Relaxed);
-                if first >= messages {
-                    return Ok::<_, Box<dyn Error + Send + Sync>>(waits);
-                }
-                let group = maker.group(first, messages)?;
-                let (count, now) = (group.len(), maker.now);
-                let asked = clock.monotonic();
-                let answers = store.put(group, now).await?;
-                waits.push(clock.monotonic().saturating_sub(asked));
-                assert_eq!(answers, vec![Put::New; count]);
-                if first % (500 * GROUP as u64) == 0 {
-                    peak.fetch_max(usage()?.1 as u64, Ordering::Relaxed);
-                }
-            }
-        }));
+    let (mut took, mut cpu, mut payload) = (Duration::ZERO, 0.0, 0);
+    let (mut waits, mut peak) = (Vec::new(), 0.0_f64);
+    let wrote_before = usage()?.2;
+    for from in (0..messages).step_by(PORTION) {
+        let last = messages.min(from + PORTION as u64);
+        let firsts: Vec<u64> = (from..last).step_by(GROUP).collect();
+        let made = firsts
+            .into_iter()
+            .rev()
+            .map(|first| maker.group(first, last));
+        let groups = made.collect::<Outcome<Vec<_>>>()?;
+        let bodies = groups
+            .iter()
+            .flatten()
+            .map(|held| held.message.body.len() as u64);
+        payload += bodies.sum::<u64>();
+        let groups = Arc::new(Mutex::new(groups));
+        let (before, began) = (usage()?.0, clock.monotonic());
+        let putting = |_| tokio::spawn(put_all(Arc::clone(&store), Arc::clone(&groups), maker.now));
+        let tasks: Vec<_> = (0..IN_FLIGHT).map(putting).collect();
+        for task in tasks {
+            waits.extend(task.await??);
+        }
+        took += clock.monotonic().saturating_sub(began);
+        let (now, anon, _) = usage()?;
+        (cpu, peak) = (cpu + now - before, peak.max(anon));
     }
-    let mut waits = Vec::new();
-    for task in tasks {
-        waits.extend(task.await??);
-    }
-    let took = clock.monotonic().saturating_sub(began).as_secs_f64();
-    let after = usage()?;
+    let wrote = usage()?.2 - wrote_before;
     waits.sort_unstable();
     let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
-    let million = messages as f64 / 1e6;
     println!(
         "{{\"step\":\"hold\",\"n\":{messages},\"rate\":{:.0},\"cpu_per_million\":{:.2},\
-         \"making_per_million\":{:.2},\"write_amplification\":{:.2},\"anon_mb\":{:.0},\
-         \"disk_bytes_each\":{:.1},\"payload_each\":{payload:.0},\"p50_ms\":{:.1},\"p99_ms\":{:.1},\
-         \"max_ms\":{:.1}}}",
-        messages as f64 / took,
-        (after.0 - before.0 - making) / million,
-        making / million,
-        (after.2 - before.2) as f64 / (payload * messages as f64),
-        after.1.max(peak.load(Ordering::Relaxed) as f64),
+         \"write_amplification\":{:.2},\"anon_mb\":{:.0},\"disk_bytes_each\":{:.1},\
+         \"payload_each\":{:.0},\"p50_ms\":{:.1},\"p99_ms\":{:.1},\"max_ms\":{:.1}}}",
+        messages as f64 / took.as_secs_f64(),
+        cpu / (messages as f64 / 1e6),
+        wrote as f64 / payload as f64,
+        peak,
         disk_bytes(dir)? as f64 / messages as f64,
+        payload as f64 / messages as f64,
         at(0.5),
         at(0.99),
         at(1.0),
@@ -245,6 +246,49 @@ async fn hold(dir: &Path, messages: u64, kind: Text) -> Outcome<()> {
     // The parent kills this process now, in the middle of whatever upkeep is under way.
     println!("held");
     std::future::pending::<()>().await;
+    Ok(())
+}
+
+/// Groups at a steady rate, all made beforehand. A put's wait counts from the moment at which it
+/// should have begun, so that a stall is felt by all who come during it.
+async fn paced(dir: &Path, messages: u64, rate: f64) -> Outcome<()> {
+    let clock = SystemClock::default();
+    let maker = Maker::new(Text::Peers)?;
+    let groups = (0..messages).step_by(GROUP);
+    let groups: Vec<_> = groups
+        .map(|first| maker.group(first, messages))
+        .collect::<Outcome<_>>()?;
+    let store = Arc::new(ShelfHold::open(dir, Options::default()).await?);
+    let every = Duration::from_secs_f64(GROUP as f64 / rate);
+    let (from, began) = (clock.now(), clock.monotonic());
+    let mut tasks = Vec::with_capacity(groups.len());
+    for (number, group) in (0_u32..).zip(groups) {
+        let due = every * number;
+        clock
+            .sleep_until(from + SignedDuration::try_from(due)?)
+            .await;
+        let (store, now) = (Arc::clone(&store), maker.now);
+        tasks.push(tokio::spawn(async move {
+            store.put(group, now).await?;
+            let at = SystemClock::default().monotonic();
+            Ok::<_, nightgate::error::Error>(at.saturating_sub(began + due))
+        }));
+    }
+    let mut waits = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        waits.push(task.await??);
+    }
+    let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+    waits.sort_unstable();
+    let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
+    println!(
+        "{{\"step\":\"paced\",\"n\":{messages},\"asked_rate\":{rate:.0},\"rate\":{:.0},\
+         \"p50_ms\":{:.1},\"p99_ms\":{:.1},\"max_ms\":{:.1}}}",
+        messages as f64 / took,
+        at(0.5),
+        at(0.99),
+        at(1.0),
+    );
     Ok(())
 }
 
@@ -388,6 +432,11 @@ fn main() -> Outcome<()> {
     match (step, dir) {
         ("hold", Some(dir)) => runtime.block_on(hold(&dir, messages, kind)),
         ("release", Some(dir)) => runtime.block_on(release(&dir, messages)),
+        ("paced", _) => {
+            let root = std::env::var("BENCH_DIR").unwrap_or("/tmp".to_owned());
+            let dir = tempfile::tempdir_in(root)?;
+            runtime.block_on(paced(dir.path(), messages, text.parse()?))
+        }
         _ => all(messages, text),
     }
 }
