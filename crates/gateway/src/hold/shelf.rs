@@ -54,7 +54,7 @@ pub use self::files::FORMAT_VERSION;
 pub use self::restore::{BackupNote, Restoring};
 use self::store::Inner;
 pub use self::store::{Options, SEGMENT_BYTES_DEFAULT};
-pub use self::verify::verify_folder;
+pub use self::verify::{verify_folder, verify_on};
 use super::open::SHELF_DIR;
 use super::{
     Backup, Capability, Export, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put,

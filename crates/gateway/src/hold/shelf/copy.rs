@@ -195,6 +195,10 @@ pub(super) fn copy_store(
         copy.file(&log_name(no), at)?;
         no += 1;
     }
+    if let Some(cut) = cut.filter(|cut| no <= cut.log) {
+        let op = format!("copy {}, which is missing", log_name(no.min(cut.log)));
+        return Err(error(Kind::Corrupt, op));
+    }
     files::write_manifest(to, &manifest)?;
     copy.backup.files += 2;
     to.sync_names().map_err(disk("name the copied files"))?;

@@ -54,6 +54,14 @@ pub fn verify_folder(
     }
 }
 
+/// Checks the store on any disk that nobody changes meanwhile.
+///
+/// # Errors
+/// As [`verify_folder`].
+pub fn verify_on(on: &dyn Disk) -> crate::error::Result<Report> {
+    verify(on, None, &mut |_, _| {})
+}
+
 /// Checks the store on `on`, which nobody changes meanwhile but behind `cut`.
 pub(super) fn verify(
     on: &dyn Disk,

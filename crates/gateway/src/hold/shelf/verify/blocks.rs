@@ -40,7 +40,13 @@ impl Check<'_> {
             let name = manifest
                 .state
                 .map_or(MANIFEST.to_owned(), files::state_name);
-            self.note(Ill::Counts, &name, None, 0);
+            let wrong = state.shelves.all().iter().find_map(|(no, shelf)| {
+                let counted = by_shelf.get(no).copied().unwrap_or_default();
+                let (known, leased) = (shelf.held, shelf.leased);
+                (counted != known + leased)
+                    .then(|| format!("shelf {no}: {known} held, {leased} leased, {counted} there"))
+            });
+            self.say(Ill::Counts, &name, None, 0, wrong);
         }
     }
 
