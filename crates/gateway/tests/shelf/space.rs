@@ -14,7 +14,7 @@ const MESSAGES: usize = 600;
 
 fn real() -> Options {
     Options {
-        segment_bytes: 64 * 1024,
+        segment_bytes: 1024 * 1024,
         ..options()
     }
 }
@@ -50,7 +50,9 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     for round in 0..MESSAGES / 10 {
         let message = |number: usize| {
             // Noise all over: no compression, so that the marker stands there as it is.
-            let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..)).take(2_000).collect();
+            let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..))
+                .take(20_000)
+                .collect();
             let body = [noise.as_slice(), MARKER.as_bytes()].concat();
             with(&format!("m{round}-{number}"), |held| {
                 held.message.body = body.into()
@@ -65,7 +67,7 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     assert_eq!(leased.len(), MESSAGES);
     deliver(&hold, &leased, at(0)).await;
     // A last log that is not full yet is sealed when the next one begins.
-    let closing = noise(&mut dice, 80_000);
+    let closing = noise(&mut dice, 1_200_000);
     let last = with("last", |held| held.message.body = closing.into());
     hold.put(vec![last], at(0)).await.unwrap();
     hold.sweep(at(0)).await.unwrap();
@@ -79,5 +81,5 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     deliver(&hold, &leased, at(0)).await;
     let later = at(0) + HORIZON + HORIZON;
     assert_eq!(hold.sweep(later).await.unwrap(), MESSAGES as u64 + 1);
-    until(async || occupied(dir.path()) < 300_000).await;
+    until(async || occupied(dir.path()) < full / 3).await;
 }

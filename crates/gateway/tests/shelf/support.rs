@@ -12,7 +12,7 @@ use nightgate_log::disk::{Disk, SimDisk};
 use crate::world::{HORIZON, TTL};
 
 /// Looks at what upkeep did, a fiftieth of a second apart.
-const PATIENCE: u32 = 3_000;
+pub(crate) const PATIENCE: u32 = 3_000;
 
 /// Small enough that a few puts fill one: seals, merges and drops happen all the time.
 pub(crate) const SEGMENT_BYTES: u64 = 16 * 1024;
@@ -114,9 +114,14 @@ pub(crate) async fn until(mut done: impl AsyncFnMut() -> bool) {
         if done().await {
             return;
         }
-        let clock = SystemClock::default();
-        let soon = clock.now() + SignedDuration::from_millis(20);
-        clock.sleep_until(soon).await;
+        soon().await;
     }
     panic!("upkeep did not do it within a minute");
+}
+
+/// Waits a moment.
+pub(crate) async fn soon() {
+    let clock = SystemClock::default();
+    let soon = clock.now() + SignedDuration::from_millis(20);
+    clock.sleep_until(soon).await;
 }

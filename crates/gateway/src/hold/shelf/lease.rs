@@ -77,11 +77,18 @@ impl Inner {
         Ok(ticket)
     }
 
-    /// What is lent next. A block that cannot be read is put aside, and the rest goes on.
+    /// What is lent next. A block that cannot be read is put aside, and the rest goes on. Nothing
+    /// where a whole log is lost, until upkeep has told the shelves anew.
     fn pick(&self, core: &mut Core, ask: &LeaseAsk<'_>) -> Outcome<Vec<Piece>> {
         loop {
             match self.next_pieces(core, ask) {
                 Ok(pieces) => return Ok(pieces),
+                Err(Halt::Failed(error)) if self.reader.has_gaps() => {
+                    tracing::error!(%error, "messages are lost: their shelves are told anew");
+                    core.untidy = true;
+                    self.wake.notify_all();
+                    return Ok(Vec::new());
+                }
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::Stuck(stuck)) => self.put_aside(core, *stuck, ask.now)?,
             }

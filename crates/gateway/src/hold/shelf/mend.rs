@@ -148,10 +148,7 @@ fn trim_loans(state: &mut State, lost: &Spans) -> Spans {
         let out: Vec<Stretch> = loan.out().collect();
         let mut kept = Spans::default();
         for stretch in &out {
-            let Some(segment) = state.segment_of(stretch.from) else {
-                continue;
-            };
-            for (a, b) in segment.ledger.marks.open(stretch.from, stretch.to) {
+            for (a, b) in open_of(state, *stretch) {
                 for (a, b) in lost.gaps(a, b) {
                     for (a, b) in claimed.gaps(a, b) {
                         kept.insert(a, b);
@@ -176,6 +173,21 @@ fn trim_loans(state: &mut State, lost: &Spans) -> Spans {
         }
     }
     claimed
+}
+
+/// What of a stretch has not ended.
+fn open_of(state: &State, stretch: Stretch) -> Vec<(u64, u64)> {
+    let (mut open, mut rest) = (Vec::new(), stretch);
+    while let Some((no, part)) = state.first_part(rest) {
+        let segment = state.segment(no);
+        open.extend(
+            segment
+                .iter()
+                .flat_map(|segment| segment.ledger.marks.open(part.from, part.to)),
+        );
+        rest.from = part.to;
+    }
+    open
 }
 
 /// Ends what is lost and has not ended.

@@ -123,6 +123,23 @@ impl Reader {
         self.has_gaps.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether messages are missing from an index, and upkeep has still to mend that.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.has_gaps.load(Ordering::Acquire)
+    }
+
+    /// The block of `shelf` that holds `place`.
+    pub(super) fn block_of(&self, segment: &Segment, shelf: u32, place: u64) -> Outcome<Block> {
+        let block = self.block(segment, place)?;
+        if block.line.shelf == shelf {
+            return Ok(block);
+        }
+        // A stand-in: the block that was here is lost.
+        self.has_gaps.store(true, Ordering::Release);
+        let op = format!("find place {place} in {}", log_name(segment.no));
+        Err(error(Kind::Corrupt, op))
+    }
+
     /// The block that holds `place`.
     pub(super) fn block(&self, segment: &Segment, place: u64) -> Outcome<Block> {
         let block = self.ask(segment, |index| index.at(place).copied())?;

@@ -74,14 +74,6 @@ impl State {
         (place < segment.end).then_some(segment)
     }
 
-    fn segment_of_mut(&mut self, place: u64) -> Option<&mut Segment> {
-        let behind = self
-            .segments
-            .partition_point(|segment| segment.base <= place);
-        let segment = self.segments.get_mut(behind.checked_sub(1)?)?;
-        (place < segment.end).then_some(segment)
-    }
-
     pub(super) fn segment(&self, no: u32) -> Option<&Segment> {
         let at = self
             .segments
@@ -257,12 +249,35 @@ impl State {
         }
     }
 
+    /// The first part of a stretch that lies within one segment. A loan may reach over several.
+    pub(super) fn first_part(&self, stretch: Stretch) -> Option<(u32, Stretch)> {
+        let behind = self
+            .segments
+            .partition_point(|segment| segment.end <= stretch.from);
+        let segment = self.segments.get(behind)?;
+        let from = stretch.from.max(segment.base);
+        let to = stretch.to.min(segment.end);
+        (from < to).then_some((
+            segment.no,
+            Stretch {
+                from,
+                to,
+                ..stretch
+            },
+        ))
+    }
+
     /// Ends a stretch that was on loan, or was held.
     fn end(&mut self, stretch: Stretch, fate: Fate, at: i64, on_loan: bool) {
+        let mut rest = stretch;
+        while let Some((segment, part)) = self.first_part(rest) {
+            self.end_in(segment, part, Mark { fate, at, epoch: 0 }, on_loan);
+            rest.from = part.to;
+        }
+    }
+
+    fn end_in(&mut self, segment: u32, stretch: Stretch, mark: Mark, on_loan: bool) {
         let Stretch { shelf, from, to } = stretch;
-        let Some(segment) = self.segment_of(from).map(|segment| segment.no) else {
-            return;
-        };
         let epoch = self.shelves.change(shelf, |shelf| {
             if on_loan {
                 shelf.leased = shelf.leased.saturating_sub(to - from);
@@ -270,7 +285,7 @@ impl State {
                 shelf.held = shelf.held.saturating_sub(to - from);
                 shelf.returned.remove(from, to);
             }
-            if fate == Fate::Damaged {
+            if mark.fate == Fate::Damaged {
                 shelf.damaged += to - from;
             }
             if let Some(part) = shelf.part_mut(segment) {
@@ -278,12 +293,12 @@ impl State {
             }
             shelf.epoch()
         });
-        if fate == Fate::Damaged {
-            self.damaged.push((stretch, at));
+        if mark.fate == Fate::Damaged {
+            self.damaged.push((stretch, mark.at));
         }
         let epoch = epoch.unwrap_or_default();
-        if let Some(segment) = self.segment_of_mut(from) {
-            segment.end_stretch(from, to, Mark { fate, at, epoch });
+        if let Some(segment) = self.segment_mut(segment) {
+            segment.end_stretch(from, to, Mark { epoch, ..mark });
         }
         self.touched.insert(segment);
     }
@@ -292,11 +307,11 @@ impl State {
     fn clear(&mut self, no: u32, at: i64) {
         let upto = self.next_place;
         let mut leased: BTreeMap<u32, u64> = BTreeMap::new();
-        for stretch in self.loans.iter().flat_map(|(_, loan)| loan.out()) {
-            if stretch.shelf == no
-                && let Some(segment) = self.segment_of(stretch.from)
-            {
-                *leased.entry(segment.no).or_default() += stretch.count();
+        let out = self.loans.iter().flat_map(|(_, loan)| loan.out());
+        for mut rest in out.filter(|stretch| stretch.shelf == no) {
+            while let Some((segment, part)) = self.first_part(rest) {
+                *leased.entry(segment).or_default() += part.count();
+                rest.from = part.to;
             }
         }
         let per_segment = self.shelves.change(no, |shelf| {
@@ -335,15 +350,20 @@ impl State {
 
     /// Makes single ended places say nothing about their ids any more.
     fn forget(&mut self, stretch: Stretch) {
+        let mut rest = stretch;
+        while let Some((segment, part)) = self.first_part(rest) {
+            self.forget_in(segment, part);
+            rest.from = part.to;
+        }
+    }
+
+    fn forget_in(&mut self, no: u32, stretch: Stretch) {
         let Stretch { shelf, from, to } = stretch;
         let Some(shelf) = self.shelves.get(shelf) else {
             return;
         };
         let remembered = (from..to).filter(|&place| self.standing(place, shelf).known.is_some());
         let remembered = remembered.count() as u64;
-        let Some(no) = self.segment_of(from).map(|segment| segment.no) else {
-            return;
-        };
         let unmarked = self.segment(no).map_or(0, |segment| {
             let open = segment.ledger.marks.open(from, to);
             open.iter().map(|(a, b)| b - a).sum()
@@ -356,7 +376,7 @@ impl State {
                 *count = count.saturating_sub(unmarked);
             }
         });
-        if let Some(segment) = self.segment_of_mut(from) {
+        if let Some(segment) = self.segment_mut(no) {
             let (fate, at, epoch) = (Fate::Elsewhere, 0, 0);
             segment.ledger.marks.set(from, to, Mark { fate, at, epoch });
             segment.ledger.kept = segment.ledger.kept.saturating_sub(remembered);

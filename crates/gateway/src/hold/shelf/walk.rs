@@ -85,7 +85,7 @@ impl Walk {
         if let Some((from, to)) = came_back
             && let Some(segment) = state.segment_of(from)
         {
-            let block = reader.block(segment, from)?;
+            let block = reader.block_of(segment, self.shelf, from)?;
             let to = to.min(block.end());
             self.returned_from = to;
             let (segment, lapsed) = (segment.no, true);
