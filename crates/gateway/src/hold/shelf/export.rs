@@ -21,6 +21,9 @@ const ASIDE: &str = "put aside after damage on disk; this copy reads back whole"
 /// What every message takes beside its body, in bytes, as far as a page is concerned.
 const MESSAGE_BYTES: usize = 512;
 
+/// The sections of a block that can be read.
+type Sections = (Option<Arc<Head>>, Option<Arc<Body>>);
+
 impl Inner {
     /// Live messages from `place` on, whole blocks of them. The lock is taken block by block.
     pub(super) fn export(&self, place: u64, max_bytes: usize) -> Outcome<(Export, Ticket)> {
@@ -132,7 +135,7 @@ impl Inner {
     }
 
     /// The sections of a block that can be read.
-    fn both(&self, segment: u32, block: &Block) -> Outcome<(Option<Arc<Head>>, Option<Arc<Body>>)> {
+    fn both(&self, segment: u32, block: &Block) -> Outcome<Sections> {
         let head = readable(self.reader.head(segment, block))?;
         let body = readable(self.reader.body(segment, block))?;
         Ok((head, body))

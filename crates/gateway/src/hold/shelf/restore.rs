@@ -138,10 +138,7 @@ impl Restoring {
         // Waits until all of it is on disk.
         drop(hold);
         let folder = data.join(SHELF_DIR);
-        let aside = data.join(format!(
-            "{SHELF_DIR}-before-{}",
-            now.strftime("%Y%m%dT%H%M%SZ")
-        ));
+        let aside = free(&data, now);
         let ready = data.join(READY);
         let place = || -> io::Result<()> {
             match (&target, holds_store) {
@@ -153,13 +150,27 @@ impl Restoring {
                 }
                 (None, _) => {}
             }
-            fs::rename(ready.join(SHELF_DIR), &folder)?;
+            if let Err(cause) = fs::rename(ready.join(SHELF_DIR), &folder) {
+                if holds_store {
+                    fs::rename(&aside, &folder)?;
+                }
+                return Err(cause);
+            }
             File::open(&data)?.sync_all()?;
             fs::remove_dir(&ready)
         };
         place().map_err(disk("put the hold in its place"))?;
         Ok(holds_store.then_some(aside))
     }
+}
+
+/// A name for the hold that was there, which nothing has yet.
+fn free(data: &Path, now: Timestamp) -> PathBuf {
+    let name = format!("{SHELF_DIR}-before-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let later = (2..).map(|number: u32| data.join(format!("{name}-{number}")));
+    let mut names = std::iter::once(data.join(&name)).chain(later);
+    let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
+    names.find(is_free).unwrap_or_else(|| data.join(&name))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

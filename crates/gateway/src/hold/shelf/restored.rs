@@ -98,8 +98,9 @@ impl Inner {
             }
         }
         let at = nanos(now);
-        let mut lease = core.state.loans.next().saturating_add(LEAP);
-        for stretches in by_lane.values().flat_map(|all| all.chunks(STRETCHES)) {
+        let first = core.state.loans.next().saturating_add(LEAP);
+        let pieces = by_lane.values().flat_map(|all| all.chunks(STRETCHES));
+        for (lease, stretches) in (first..).zip(pieces) {
             let (stretches, until) = (stretches.to_vec(), at);
             let lend = Op::Lend {
                 lease,
@@ -107,7 +108,6 @@ impl Inner {
                 stretches,
             };
             (ticket, _) = self.commit_ops(&mut core, vec![lend, Op::Lapse { lease, at }])?;
-            lease += 1;
         }
         Ok((held, ticket))
     }
