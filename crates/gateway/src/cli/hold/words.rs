@@ -7,8 +7,8 @@ use crate::hold::care::{Ill, Report};
 
 /// Said after a restore that found no receipt of the time since.
 pub(super) const NO_RECEIPTS_SINCE: &str = "\
-no receipt is younger than the backup: if receipts.db was restored as well, what has left since would \
-go again; then restore once more with --replace --put-aside";
+no receipt is younger than the backup: if receipts.db was restored as well, what has left since \
+would go again; then restore once more with --replace --put-aside";
 
 /// What is wrong, then what to do.
 pub(super) const fn sentence(ill: Ill, language: Language) -> &'static str {

@@ -21,6 +21,9 @@ const ASIDE: &str = "put aside after damage on disk; this copy reads back whole"
 /// What every message takes beside its body, in bytes, as far as a page is concerned.
 const MESSAGE_BYTES: usize = 512;
 
+/// Most unreadable blocks told in one page: with all their ids they fit a frame of the socket.
+const LOST_MAX: usize = 16;
+
 /// The sections of a block that can be read.
 type Sections = (Option<Arc<Head>>, Option<Arc<Body>>);
 
@@ -141,9 +144,6 @@ impl Inner {
         Ok((head, body))
     }
 }
-
-/// Most unreadable blocks told in one page.
-const LOST_MAX: usize = 64;
 
 fn readable<T>(read: Result<T, Unread>) -> Outcome<Option<T>> {
     match read {
