@@ -148,6 +148,40 @@ async fn an_export_is_for_its_owner_alone_and_can_be_sent_again() {
     assert_eq!(all.out.lines().count(), 3);
 }
 
+#[tokio::test]
+async fn an_export_of_a_damaged_hold_has_the_rest_names_what_is_lost_and_ends_with_three() {
+    let home = Home::new();
+    let owner = hold(&home).await;
+    let now = SystemClock::default().now();
+    let mut large = held("a", now);
+    let mut dice = fastrand::Rng::with_seed(1);
+    let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..)).take(5_000).collect();
+    large.message.body = noise.into();
+    owner.put(vec![large], now).await.unwrap();
+    put(&owner, &["b"], now).await;
+    drop(receipts(&home));
+    drop(owner);
+    let log = home.path("nightgate-data/shelf/log-00000001");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[3_000] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let checked = home.run(&["hold", "verify", "--json"]);
+    assert_eq!(
+        (checked.code, &checked.json()["damaged"]),
+        (1, &1.into()),
+        "{checked:?}"
+    );
+    let ran = home.run(&["hold", "export", "--messages"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(ran.lines().len(), 1, "{ran:?}");
+    assert_eq!(ran.lines()[0]["id"], "b");
+    let named = "log-00000001, byte ";
+    assert!(
+        ran.err.contains(named) && ran.err.contains("cannot be read: a"),
+        "{ran:?}"
+    );
+}
+
 // Commands are waited for on this thread while another answers them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_a_receipt_since_the_backup_does_not_leave_again() {

@@ -27,7 +27,8 @@ Examples:
   nightgate hold export --messages --out again.ndjson && nightgate send again.ndjson
   nightgate hold export | jq -r 'select(.state == \"buried\") | .why' | sort | uniq -c
 One message a line, an object of state, lane, due, accepted_at, class, attempts, why and message,
-where `message` is what its producer sent. With --messages a line is that alone, as `nightgate send` and
+where `message` is what its producer sent. With --messages a line is that alone, as
+`nightgate send` and
 POST /v1/messages/bulk read it; buried messages are left out unless --buried is given.
 Recipients and bodies stand in it in clear: the file is made with mode 0600 and never replaces
 another. Works beside a running gateway; a message that moves meanwhile may come twice, none is left
