@@ -1,6 +1,11 @@
-//! `nightgate hold`: what is held and why; recall and kick. Works beside a running gateway.
+//! `nightgate hold`: what is held and why; recall and kick; check, export, backup, restore. All but
+//! a restore work beside a running gateway.
 
 mod act;
+mod backup;
+mod export;
+mod verify;
+mod words;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -8,6 +13,9 @@ use nightgate_core::MessageId;
 use serde::Serialize;
 
 use self::act::{Kick, Recall};
+use self::backup::{Backup, Restore};
+use self::export::Export;
+use self::verify::Verify;
 use super::road::Stores;
 use super::{Common, Done, EXIT_OK, Failure, out, receipts, shown, stores};
 use crate::clock::{Clock, SystemClock};
@@ -16,7 +24,7 @@ use crate::hold::{Found, Lane, Shelf, State};
 use crate::receipt::export::ReceiptLine;
 use crate::receipt::{Filed, ReceiptAsk};
 
-/// See what is held and why; take it back, or bring back what was buried.
+/// See what is held and why; take it back, bring it back, check it, keep a copy of it.
 #[derive(Debug, Args)]
 pub struct Hold {
     #[command(subcommand)]
@@ -33,6 +41,14 @@ enum What {
     Recall(Recall),
     /// Bring buried messages back, due now
     Kick(Kick),
+    /// Read every file of the hold from end to end, and say what is wrong
+    Verify(Verify),
+    /// Write every held message, whole, as JSON
+    Export(Export),
+    /// Copy the hold into a new folder, while a gateway uses it
+    Backup(Backup),
+    /// Bring a backup back, and keep what has left since from leaving again
+    Restore(Restore),
 }
 
 #[derive(Debug, Args)]
@@ -69,10 +85,20 @@ struct Show {
 
 impl Hold {
     pub(super) async fn run(self, common: &Common) -> Done {
+        // These must not open what they look at.
+        match self.what {
+            What::Verify(verify) => return verify.run(common).await,
+            What::Restore(restore) => return restore.run(common).await,
+            _ => {}
+        }
         let config = common.load()?.config;
         let clock = SystemClock::default();
+        let now = clock.now();
         let opened = stores::all(&config, &clock).await?;
         match self.what {
+            What::Export(export) => return export.run(common, &config, &opened).await,
+            What::Backup(backup) => return backup.run(common, &config, &opened, now).await,
+            What::Verify(_) | What::Restore(_) => {}
             What::Ls(ls) => ls.run(common, &config, &opened).await?,
             What::Show(show) => show.run(common, &config, &opened).await?,
             What::Recall(recall) => recall.run(common, &config, &opened, clock.now()).await?,

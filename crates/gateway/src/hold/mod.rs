@@ -2,6 +2,7 @@
 //!
 //! Each line under a method's `# Behaviour` is a test in `tests/behaviour`, run on every backend.
 
+pub mod care;
 pub(crate) mod codec;
 pub mod due;
 pub(crate) mod instant;
@@ -14,6 +15,7 @@ pub mod shelf;
 pub mod sqlite;
 mod state;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,8 +23,9 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, Message, MessageId, Purpose, RecipientKey};
 use serde::{Deserialize, Serialize};
 
+pub use self::care::{Backup, Export, Report};
 pub use self::room::{Limit, Refusing, Room};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 pub use crate::lane::Lane;
 
 /// How long an id is remembered after its message is done, unless configured: a producer's retries.
@@ -383,4 +386,34 @@ pub trait HoldStore: Send + Sync {
     async fn damage(&self) -> Result<Damage> {
         Ok(Damage::default())
     }
+
+    /// Reads everything that is stored from end to end, changes nothing, and says what is wrong.
+    /// `Unsupported` where there are no files to read.
+    async fn verify(&self) -> Result<Report> {
+        Err(unsupported(self.name(), "check its files"))
+    }
+
+    /// Copies the whole hold into a new folder `to`, an absolute path, while it is used.
+    /// `Unsupported` where there is nothing to copy.
+    ///
+    /// # Behaviour
+    /// - everything answered before the call is in it
+    /// - `to` is there whole or not at all, whenever the process ends
+    async fn backup(&self, to: &Path, now: Timestamp) -> Result<Backup> {
+        let _ = (to, now);
+        Err(unsupported(self.name(), "back it up"))
+    }
+
+    /// Held, lent and buried messages, whole, in order of place from `from` on: some `max_bytes` of
+    /// them. A message that moves meanwhile may come twice; none is left out. `Unsupported` where
+    /// nobody could need it.
+    async fn export(&self, from: u64, max_bytes: usize) -> Result<Export> {
+        let _ = (from, max_bytes);
+        Err(unsupported(self.name(), "export its messages"))
+    }
+}
+
+fn unsupported(name: &str, what: &str) -> Error {
+    let op = format!("{what}: the store `{name}` cannot do that");
+    Error::new(Kind::Unsupported, "hold", op)
 }

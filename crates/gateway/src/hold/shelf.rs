@@ -9,12 +9,15 @@
 
 mod admit;
 pub(crate) mod block;
+mod copy;
+mod export;
 mod fault;
 mod files;
 mod ids;
 mod keeper;
 mod lease;
 mod loans;
+mod look;
 mod marks;
 mod mend;
 mod op;
@@ -23,6 +26,8 @@ mod query;
 mod reader;
 mod recall;
 mod recover;
+mod restore;
+mod restored;
 mod segment;
 mod settle;
 mod shelves;
@@ -30,6 +35,7 @@ mod spans;
 mod spot;
 mod state;
 mod store;
+mod verify;
 mod walk;
 
 use std::path::Path;
@@ -45,12 +51,14 @@ use nightgate_log::journal::Ticket;
 
 use self::fault::{disk, error, stopped};
 pub use self::files::FORMAT_VERSION;
+pub use self::restore::{BackupNote, Restoring};
 use self::store::Inner;
 pub use self::store::{Options, SEGMENT_BYTES_DEFAULT};
+pub use self::verify::{verify_folder, verify_on};
 use super::open::SHELF_DIR;
 use super::{
-    Capability, Damage, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room,
-    Scope, Settle, Settled, Shelf, State,
+    Backup, Capability, Damage, Export, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put,
+    Recalled, Report, Room, Scope, Settle, Settled, Shelf, State,
 };
 use crate::error::{Kind, Result};
 
@@ -282,5 +290,20 @@ impl HoldStore for ShelfHold {
     async fn damage(&self) -> Result<Damage> {
         let look = |inner: &Arc<Inner>| Ok((inner.damage()?, inner.journal.last_ticket()));
         self.run("look what is damaged", look).await
+    }
+
+    async fn verify(&self) -> Result<Report> {
+        self.run("check its files", |inner| inner.verify()).await
+    }
+
+    async fn backup(&self, to: &Path, now: Timestamp) -> Result<Backup> {
+        let to = to.to_owned();
+        self.run("back it up", move |inner| inner.backup(&to, now))
+            .await
+    }
+
+    async fn export(&self, from: u64, max_bytes: usize) -> Result<Export> {
+        let export = move |inner: &Arc<Inner>| inner.export(from, max_bytes);
+        self.run("export its messages", export).await
     }
 }

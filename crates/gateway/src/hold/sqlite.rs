@@ -25,9 +25,10 @@ use rusqlite::Connection;
 use self::health::Health;
 pub use self::schema::{FILE, SCHEMA_VERSION};
 use self::writer::Writer;
+use super::care::{Finding, Ill};
 use super::{
-    Capability, Found, HORIZON_DEFAULT, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put,
-    Recalled, Scope, Settle, Settled, Shelf, State,
+    Capability, Export, Found, HORIZON_DEFAULT, Held, HoldStore, Lane, LeaseAsk, Leased, Pause,
+    Put, Recalled, Report, Scope, Settle, Settled, Shelf, State,
 };
 use crate::error::{Error, Kind, Result};
 use crate::sqlite::take_turn;
@@ -250,5 +251,31 @@ impl HoldStore for SqliteHold {
             .map(drop)
         };
         self.writer.call("check that it can be written", work).await
+    }
+    async fn verify(&self) -> Result<Report> {
+        let read = |db: &Connection| Ok((query::integrity(db)?, query::shelves(db, None, None)?));
+        let (lines, shelves) = self.read("check its file", read).await?;
+        let mut report = Report {
+            files: 1,
+            held: shelves.iter().map(|shelf| shelf.held).sum(),
+            leased: shelves.iter().map(|shelf| shelf.leased).sum(),
+            buried: shelves.iter().map(|shelf| shelf.buried).sum(),
+            ..Report::default()
+        };
+        for line in lines.into_iter().filter(|line| line != "ok") {
+            report.note(Finding {
+                ill: Ill::Database,
+                file: FILE.to_owned(),
+                bytes: None,
+                messages: 0,
+                detail: Some(line),
+            });
+        }
+        Ok(report)
+    }
+
+    async fn export(&self, from: u64, max_bytes: usize) -> Result<Export> {
+        let read = move |db: &Connection| query::export(db, from, max_bytes);
+        self.read("export its messages", read).await
     }
 }

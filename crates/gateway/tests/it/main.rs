@@ -2,6 +2,8 @@
 
 // The attribute tells clippy that helpers, too, may unwrap: this is a test and nothing else.
 #[cfg(test)]
+mod cli_care;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod cli_home;

@@ -26,20 +26,20 @@ fn later() -> Timestamp {
 }
 
 /// A store as it stood when it was damaged.
-struct Before {
-    disk: SimDisk,
-    put: BTreeMap<String, Held>,
+pub(crate) struct Before {
+    pub(crate) disk: SimDisk,
+    pub(crate) put: BTreeMap<String, Held>,
     /// Delivered or recalled, and acknowledged.
-    ended: BTreeSet<String>,
+    pub(crate) ended: BTreeSet<String>,
     /// How many of these were on loan when they were recalled.
     wanted: usize,
 }
 
 /// What a person sees of a store after damage.
 #[derive(Debug, PartialEq)]
-struct After {
-    delivered: BTreeSet<String>,
-    aside: u64,
+pub(crate) struct After {
+    pub(crate) delivered: BTreeSet<String>,
+    pub(crate) aside: u64,
 }
 
 fn message(dice: &mut fastrand::Rng, number: usize) -> Held {
@@ -56,7 +56,7 @@ fn message(dice: &mut fastrand::Rng, number: usize) -> Held {
 }
 
 /// A store with sealed logs and an open one, and something of everything in it.
-async fn build(seed: u64) -> Before {
+pub(crate) async fn build(seed: u64) -> Before {
     let mut dice = fastrand::Rng::with_seed(seed);
     let disk = SimDisk::seeded(seed);
     let hold = open(&disk);
@@ -148,7 +148,7 @@ async fn drain(hold: &ShelfHold, before: &Before, is_lossy: bool) -> After {
 }
 
 /// Opens a damaged store, drains it, and opens it again.
-async fn survive(before: &Before, disk: &SimDisk, is_lossy: bool) -> Option<After> {
+pub(crate) async fn survive(before: &Before, disk: &SimDisk, is_lossy: bool) -> Option<After> {
     let hold = match try_open(disk) {
         Ok(hold) => hold,
         Err(error) => {
@@ -187,12 +187,12 @@ async fn survive(before: &Before, disk: &SimDisk, is_lossy: bool) -> Option<Afte
     Some(after)
 }
 
-fn file(disk: &SimDisk, name: &str) -> std::sync::Arc<dyn DiskFile> {
+pub(crate) fn file(disk: &SimDisk, name: &str) -> std::sync::Arc<dyn DiskFile> {
     disk.open(name, false).unwrap()
 }
 
 /// Writes garbage over a range, for good.
-fn overwrite(disk: &SimDisk, name: &str, at: u64, bytes: &[u8]) {
+pub(crate) fn overwrite(disk: &SimDisk, name: &str, at: u64, bytes: &[u8]) {
     let file = file(disk, name);
     let len = file.len().unwrap();
     let bytes = &bytes[..bytes.len().min((len - at.min(len)) as usize)];
@@ -201,13 +201,13 @@ fn overwrite(disk: &SimDisk, name: &str, at: u64, bytes: &[u8]) {
 }
 
 /// The logs that are not sealed: what is lost there may be an end.
-fn is_open_log(disk: &SimDisk, name: &str) -> bool {
+pub(crate) fn is_open_log(disk: &SimDisk, name: &str) -> bool {
     let sealed = files(disk, "idx-");
     name.strip_prefix("log-")
         .is_some_and(|number| !sealed.contains(&format!("idx-{number}")))
 }
 
-fn copy(disk: &SimDisk) -> SimDisk {
+pub(crate) fn copy(disk: &SimDisk) -> SimDisk {
     disk.crash(&mut fastrand::Rng::with_seed(0))
 }
 

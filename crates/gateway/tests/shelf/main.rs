@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "failures name their seed")]
 
 mod beside;
+mod care;
 mod company;
 mod crashes;
 mod damage;

@@ -18,8 +18,8 @@ use super::wire::{self, AskForm, GREETING_TIMEOUT, Part, Reply, Request, Weigh, 
 use crate::error::{Error, Kind, Result};
 use crate::hold::open::STORES;
 use crate::hold::{
-    Capability, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room, Scope,
-    Settle, Settled, Shelf, State,
+    Backup, Capability, Export, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put,
+    Recalled, Report, Room, Scope, Settle, Settled, Shelf, State,
 };
 
 /// Most calls under way at once; further ones wait their turn. A releaser has one a lane.
@@ -27,6 +27,9 @@ const CALLS_MAX: usize = 8;
 /// How long one call may take. A recall of millions takes seconds; an owner that says nothing for
 /// so long hangs.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long reading or copying a whole hold may take: a terabyte on a slow disk. An owner that dies
+/// meanwhile ends the wait.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(12 * 60 * 60);
 /// The name of a hold whose own is not known here.
 const NAMELESS: &str = "remote";
 
@@ -70,7 +73,11 @@ impl RemoteHold {
             Some(line) => line,
             None => dial(&self.socket).await?.0,
         };
-        match timeout(CALL_TIMEOUT, line.ask(request)).await {
+        let patience = match request {
+            Request::Verify | Request::Backup(..) => WHOLE_TIMEOUT,
+            _ => CALL_TIMEOUT,
+        };
+        match timeout(patience, line.ask(request)).await {
             Ok(Ok(reply)) => {
                 self.idle().push(line);
                 match reply {
@@ -304,5 +311,21 @@ impl HoldStore for RemoteHold {
     async fn room(&self) -> Result<Room> {
         let op = "ask how much room there is";
         answer!(Room, op, self.call(op, &Request::Room).await?)
+    }
+    async fn verify(&self) -> Result<Report> {
+        let op = "check its files";
+        answer!(Verified, op, self.call(op, &Request::Verify).await?)
+    }
+
+    async fn backup(&self, to: &Path, now: Timestamp) -> Result<Backup> {
+        let op = "back it up";
+        let request = Request::Backup(to.to_owned(), now);
+        answer!(BackedUp, op, self.call(op, &request).await?)
+    }
+
+    async fn export(&self, from: u64, max_bytes: usize) -> Result<Export> {
+        let op = "export its messages";
+        let request = Request::Export(from, max_bytes as u64);
+        answer!(Exported, op, self.call(op, &request).await?)
     }
 }

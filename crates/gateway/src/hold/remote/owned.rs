@@ -1,5 +1,6 @@
 //! A hold together with its server: both live and end as one.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,8 +10,8 @@ use nightgate_core::{Class, MessageId};
 use super::Server;
 use crate::error::Result;
 use crate::hold::{
-    Capability, Damage, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room,
-    Scope, Settle, Settled, Shelf, State,
+    Backup, Capability, Damage, Export, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put,
+    Recalled, Report, Room, Scope, Settle, Settled, Shelf, State,
 };
 
 /// A hold that serves others for as long as it is used here.
@@ -103,5 +104,17 @@ impl HoldStore for Owned {
 
     async fn damage(&self) -> Result<Damage> {
         self.hold.damage().await
+    }
+
+    async fn verify(&self) -> Result<Report> {
+        self.hold.verify().await
+    }
+
+    async fn backup(&self, to: &Path, now: Timestamp) -> Result<Backup> {
+        self.hold.backup(to, now).await
+    }
+
+    async fn export(&self, from: u64, max_bytes: usize) -> Result<Export> {
+        self.hold.export(from, max_bytes).await
     }
 }

@@ -273,6 +273,13 @@ async fn reply(hold: &dyn HoldStore, request: Request<'static>) -> Result<Reply>
             Reply::Done
         }
         Request::Room => Reply::Room(hold.room().await?),
+        Request::Verify => Reply::Verified(hold.verify().await?),
+        Request::Backup(to, now) => Reply::BackedUp(hold.backup(&to, now).await?),
+        Request::Export(from, max) => {
+            // More than that would not fit the frame.
+            let max = usize::try_from(max).unwrap_or(usize::MAX);
+            Reply::Exported(hold.export(from, max.min(wire::EXPORT_MAX_BYTES)).await?)
+        }
         Request::Lease(_) | Request::Shelves(..) | Request::Find(_) | Request::List(..) => {
             return Err(Error::new(Kind::Unsupported, "hold", "answer at once"));
         }

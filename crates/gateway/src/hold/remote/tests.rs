@@ -16,10 +16,12 @@ use tokio::net::{UnixListener, UnixStream};
 use super::wire::{self, AskForm, Fault, Part, Reply, Request, Welcome};
 use super::*;
 use crate::error::{Error, Kind};
+use crate::hold::care::{Finding, Ill, Lost};
 use crate::hold::memory::MemoryHold;
 use crate::hold::{
-    Capability, End, Found, HORIZON_DEFAULT, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Pick,
-    Put, Recalled, Room, Scope, Settle, Settled, Shelf, State, Token, Verdict,
+    Backup, Capability, End, Export, Found, HORIZON_DEFAULT, Held, HoldStore, Lane, LeaseAsk,
+    Leased, Pause, Pick, Put, Recalled, Report, Room, Scope, Settle, Settled, Shelf, State, Token,
+    Verdict,
 };
 
 const TTL: SignedDuration = SignedDuration::from_mins(10);
@@ -380,6 +382,9 @@ fn requests() -> Vec<Request<'static>> {
         Request::Sweep(now()),
         Request::Check,
         Request::Room,
+        Request::Verify,
+        Request::Backup("/backup/one".into(), now()),
+        Request::Export(7, 8),
     ]
 }
 
@@ -413,6 +418,25 @@ fn replies() -> Vec<Reply> {
         lane: None,
         since: now(),
     };
+    let mut report = Report::default();
+    report.note(Finding {
+        ill: Ill::Aside,
+        file: "f".to_owned(),
+        bytes: Some((1, 2)),
+        messages: 3,
+        detail: Some("d".to_owned()),
+    });
+    let lost = Lost {
+        file: "f".to_owned(),
+        at: 4,
+        messages: 5,
+        ids: vec!["a".to_owned()],
+    };
+    let export = Export {
+        found: vec![found.clone()],
+        lost: vec![lost],
+        next: Some(6),
+    };
     vec![
         Reply::Put(vec![Put::New, Put::Duplicate, Put::Full]),
         Reply::Leased(vec![leased]),
@@ -425,6 +449,9 @@ fn replies() -> Vec<Reply> {
         Reply::Count(8),
         Reply::Pauses(vec![pause]),
         Reply::Room(Room::of(9, Some(10), 11, 0)),
+        Reply::Verified(report),
+        Reply::BackedUp(Backup::default()),
+        Reply::Exported(export),
         Reply::Done,
         Reply::Failed(Fault::from(&Error::new(Kind::Corrupt, "hold", "x"))),
     ]
@@ -434,7 +461,7 @@ fn replies() -> Vec<Reply> {
 /// socket has changed: raise `WIRE_VERSION`, then write down the new sum.
 #[test]
 fn the_wire_form_changes_only_with_its_version() {
-    const SUM: (u32, u32) = (1, 3_804_073_164);
+    const SUM: (u32, u32) = (2, 4_265_653_316);
     let capability: Capability = memory().capability();
     let name = "memory".to_owned();
     let mut form = postcard::to_stdvec(&Welcome { name, capability }).unwrap();

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::{Error as IoError, ErrorKind, Result as IoResult};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +17,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::error::{Error, Kind};
 use crate::hold::{
-    Capability, Found, Held, Lane, LeaseAsk, Leased, Pause, Pick, Put, Recalled, Room, Scope,
-    Settle, Settled, Shelf, State, Verdict,
+    Backup, Capability, Export, Found, Held, Lane, LeaseAsk, Leased, Pause, Pick, Put, Recalled,
+    Report, Room, Scope, Settle, Settled, Shelf, State, Verdict,
 };
 
 /// The version of this protocol. Any change to a type below, or to one of the port's that it
 /// carries, makes a new one: `the_wire_form_changes_only_with_its_version` holds it.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 /// Largest frame, in bytes. Fifty of the largest messages fit; more is no frame of ours.
 pub const FRAME_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of messages lent in one call, at which the owner stops and lends no more: what a releaser
 /// can hold in memory with ease. The call goes over by one step at most.
 pub const LEASE_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes of messages in one page of an export: with a last block behind them they fit a frame.
+pub(super) const EXPORT_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Messages the owner lends at a time, within one call.
 pub(super) const LEASE_STEP: usize = 256;
 /// Bytes worth a frame of their own: large enough to be cheap, small enough to stay in cache.
@@ -116,6 +119,9 @@ pub(super) enum Request<'a> {
     Sweep(Timestamp),
     Check,
     Room,
+    Verify,
+    Backup(PathBuf, Timestamp),
+    Export(u64, u64),
 }
 
 /// The answer to one call, or a part of it.
@@ -132,6 +138,9 @@ pub(super) enum Reply {
     Count(u64),
     Pauses(Vec<Pause>),
     Room(Room),
+    Verified(Report),
+    BackedUp(Backup),
+    Exported(Export),
     Done,
     Failed(Fault),
 }

@@ -26,9 +26,9 @@ use crate::hold::Lane;
 pub const FORMAT_VERSION: u16 = 1;
 /// What the heads of the files say they hold.
 pub(super) const KIND_LOG: u8 = b'l';
-const KIND_MANIFEST: u8 = b'm';
-const KIND_INDEX: u8 = b'i';
-const KIND_STATE: u8 = b's';
+pub(super) const KIND_MANIFEST: u8 = b'm';
+pub(super) const KIND_INDEX: u8 = b'i';
+pub(super) const KIND_STATE: u8 = b's';
 
 pub(super) const MANIFEST: &str = "MANIFEST";
 /// What is added to the name of the second copy of a file without which nothing can be told.
@@ -199,7 +199,11 @@ fn whole_crc(salt: &Salt, lengths: [u64; 2], packed: &[u8]) -> u32 {
 }
 
 /// What a whole file holds. `InvalidData` when it does not read back as it was written.
-fn read_whole<T: DeserializeOwned>(on: &dyn Disk, name: &str, kind: u8) -> io::Result<T> {
+pub(super) fn read_whole<T: DeserializeOwned>(
+    on: &dyn Disk,
+    name: &str,
+    kind: u8,
+) -> io::Result<T> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{name} {what}"));
     let file = on.open(name, false)?;
     let head = Head::read(&*file, kind, FORMAT_VERSION)?;

@@ -41,10 +41,12 @@ pub(super) fn keep(inner: &Arc<Inner>) {
             core.untidy = false;
             core.to_seal.first().copied()
         };
+        let turn = inner.turn();
         let done = match next {
             Some(no) => inner.seal(no),
             None => inner.tidy(),
         };
+        drop(turn);
         if let Err(fault) = done {
             tracing::error!(%fault, "upkeep of the hold failed; it will be tried again");
             let core = inner.core();

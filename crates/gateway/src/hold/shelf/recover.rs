@@ -93,6 +93,7 @@ pub(super) fn open(on: Arc<dyn Disk>, options: Options) -> Outcome<Inner> {
         core: Mutex::new(core),
         wake: Condvar::new(),
         packers: Mutex::default(),
+        upkeep: Mutex::default(),
     })
 }
 
@@ -113,7 +114,7 @@ fn first_manifest(on: &dyn Disk) -> Outcome<Manifest> {
 }
 
 /// The state as of the checkpoint, with the segments that the manifest names.
-fn restore(checkpoint: Checkpoint, manifest: &Manifest) -> State {
+pub(super) fn restore(checkpoint: Checkpoint, manifest: &Manifest) -> State {
     let mut state = State {
         shelves: Shelves::restore(checkpoint.shelves, checkpoint.last_shelf),
         loans: checkpoint.loans,

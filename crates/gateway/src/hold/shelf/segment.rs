@@ -49,6 +49,11 @@ impl Block {
         }
     }
 
+    /// Whether it is such a stand-in.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.line.shelf == LOST && self.line.head_len == 0
+    }
+
     pub(super) const fn bytes(&self) -> u64 {
         self.line.head_len as u64 + self.line.body_len as u64
     }

@@ -26,7 +26,7 @@ pub(super) struct Again {
     pub(super) recalled: bool,
 }
 
-const fn fate_of(end: End) -> Fate {
+pub(super) const fn fate_of(end: End) -> Fate {
     match end {
         End::Delivered => Fate::Delivered,
         End::Refused => Fate::Refused,

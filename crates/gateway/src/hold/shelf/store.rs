@@ -89,6 +89,8 @@ pub(super) struct Inner {
     /// Wakes the keeper: see [`super::keeper`].
     pub(super) wake: Condvar,
     pub(super) packers: Mutex<Vec<Packer>>,
+    /// Held by the keeper while it works, and by whoever needs the files to stay as they are.
+    pub(super) upkeep: Mutex<()>,
 }
 
 /// A change on its way into the log.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::hold::codec::{self, HELD_COLUMNS, HELD_WIDTH};
 use crate::hold::instant::{instant, nanos};
-use crate::hold::{Found, Lane, Pause, Shelf, State};
+use crate::hold::{Export, Found, Lane, Pause, Shelf, State};
 
 /// Columns of a [`Found`] after [`HELD_COLUMNS`], from message `m` and shelf `s`.
 const FOUND_COLUMNS: &str = "m.state, m.attempts, m.why, \
@@ -102,6 +102,38 @@ pub(super) fn list(
     read.query_map(params![lane.map(Lane::as_str), limit], read_found)?
         .collect()
 }
+
+/// Live messages from `from` on, whole, and where to go on.
+pub(super) fn export(connection: &Connection, from: u64, max_bytes: usize) -> Result<Export> {
+    let mut read = connection.prepare_cached(&format!(
+        "SELECT {HELD_COLUMNS}, {FOUND_COLUMNS}, b.attributes, b.body, m.seq FROM message m
+         JOIN shelf s ON s.id = m.shelf LEFT JOIN body b ON b.seq = m.seq
+         WHERE m.seq >= ?1 AND m.state IN (0, 1, 2) ORDER BY m.seq"
+    ))?;
+    let (mut page, mut bytes) = (Export::default(), 0);
+    let mut rows = read.query([i64::try_from(from).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        let mut found = read_found(row)?;
+        let body = row.get_ref(FOUND_WIDTH + 1)?.as_blob_or_null()?;
+        found.held.message.body = body.map(Bytes::copy_from_slice).unwrap_or_default();
+        bytes += MESSAGE_BYTES + found.held.message.body.len();
+        page.found.push(found);
+        if bytes >= max_bytes {
+            page.next = Some(row.get::<_, i64>(FOUND_WIDTH + 2)?.cast_unsigned() + 1);
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// What the database says of itself, line by line; one `ok` when it is sound.
+pub(super) fn integrity(connection: &Connection) -> Result<Vec<String>> {
+    let mut check = connection.prepare("PRAGMA integrity_check")?;
+    check.query_map([], |row| row.get(0))?.collect()
+}
+
+/// What every message takes beside its body, in bytes, as far as a page is concerned.
+const MESSAGE_BYTES: usize = 1024;
 
 /// Reads [`HELD_COLUMNS`], [`FOUND_COLUMNS`] and the attributes.
 fn read_found(row: &Row<'_>) -> Result<Found> {
