@@ -228,7 +228,8 @@ impl Oracle {
         for (at, held) in messages.iter().enumerate() {
             let id = held.message.id.as_str().to_owned();
             let twice = seen.insert(id.clone(), ()).is_some();
-            let was = self.messages.get(&id).map(|fates| fates[0].at.clone());
+            let known = self.messages.get(&id).map(|fates| fates[0].clone());
+            let was = known.map(|known| known.settled_at(now).at);
             let free = match was.unwrap_or(At::Absent) {
                 At::Absent => Some(true),
                 At::Ended { since, .. } if now.duration_since(since) > HORIZON => None,
@@ -238,7 +239,8 @@ impl Oracle {
             match answers.map(|answers| answers[at]) {
                 Some(_) if twice => assert_eq!(answers.unwrap()[at], Put::Duplicate),
                 Some(Put::New) => {
-                    assert_ne!(free, Some(false), "{id} was let in twice");
+                    let known = self.messages.get(&id);
+                    assert_ne!(free, Some(false), "{id} was let in twice: {known:?}");
                     self.messages.insert(id, vec![new]);
                 }
                 Some(Put::Duplicate) => assert_ne!(free, Some(true), "{id} was never put"),
