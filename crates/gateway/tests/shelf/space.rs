@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use nightgate::hold::HoldStore;
 use nightgate::hold::shelf::{Options, ShelfHold};
+use nightgate::hold::{Found, HoldStore, State};
+use nightgate_log::disk::SimDisk;
 
 use crate::support::*;
 use crate::world::{HORIZON, at, lane, with};
@@ -82,4 +83,46 @@ async fn bodies_of_delivered_messages_leave_the_disk_and_space_comes_back() {
     let later = at(0) + HORIZON + HORIZON;
     assert_eq!(hold.sweep(later).await.unwrap(), MESSAGES as u64 + 1);
     until(async || occupied(dir.path()) < full / 3).await;
+}
+
+#[tokio::test]
+async fn a_loan_over_several_logs_ends_in_each_of_them() {
+    let disk = SimDisk::seeded(2);
+    let mut dice = fastrand::Rng::with_seed(2);
+    let hold = open(&disk);
+    for round in 0..12 {
+        let message = |number: usize| {
+            let body = noise(&mut dice, 400);
+            with(&format!("m{round}-{number}"), |held| {
+                held.message.body = body.into()
+            })
+        };
+        hold.put((0..10).map(message).collect(), at(0))
+            .await
+            .unwrap();
+    }
+    assert!(files(&disk, "log-").len() > 3, "several logs");
+    let leased = lend(&hold, &lane(), at(0), 120).await.unwrap();
+    deliver(&hold, &leased, at(0)).await;
+    let ids: Vec<_> = leased
+        .iter()
+        .map(|loan| loan.held.message.id.clone())
+        .collect();
+    let delivered = async |hold: &ShelfHold| {
+        let found = hold.find(&ids).await.unwrap();
+        let is_delivered = |found: &Option<Found>| {
+            found
+                .as_ref()
+                .is_some_and(|found| found.state == State::Delivered)
+        };
+        found.iter().all(is_delivered)
+    };
+    assert!(delivered(&hold).await);
+    drop(hold);
+    let hold = open(&disk);
+    assert!(delivered(&hold).await);
+    // Every one of them is forgotten once the horizon has passed, and its log with it.
+    let later = at(0) + HORIZON + HORIZON;
+    assert_eq!(hold.sweep(later).await.unwrap(), 120);
+    until(async || files(&disk, "idx-").is_empty()).await;
 }
