@@ -253,7 +253,7 @@ async fn hold(dir: &Path, messages: u64, kind: Text) -> Outcome<()> {
 /// Groups at a steady rate, all made beforehand. A put's wait counts from the moment at which it
 /// should have begun, so that a stall is felt by all who come during it.
 async fn paced(dir: &Path, messages: u64, rate: f64) -> Outcome<()> {
-    let clock = SystemClock::default();
+    let clock = Arc::new(SystemClock::default());
     let maker = Maker::new(Text::Peers)?;
     let groups = (0..messages).step_by(GROUP);
     let groups: Vec<_> = groups
@@ -268,11 +268,11 @@ async fn paced(dir: &Path, messages: u64, rate: f64) -> Outcome<()> {
         clock
             .sleep_until(from + SignedDuration::try_from(due)?)
             .await;
-        let (store, now) = (Arc::clone(&store), maker.now);
+        let (store, clock, now) = (Arc::clone(&store), Arc::clone(&clock), maker.now);
         tasks.push(tokio::spawn(async move {
             store.put(group, now).await?;
-            let at = SystemClock::default().monotonic();
-            Ok::<_, nightgate::error::Error>(at.saturating_sub(began + due))
+            let waited = clock.monotonic().saturating_sub(began + due);
+            Ok::<_, nightgate::error::Error>(waited)
         }));
     }
     let mut waits = Vec::with_capacity(tasks.len());
