@@ -11,6 +11,7 @@ mod company;
 mod crashes;
 mod damage;
 mod disks;
+mod golden;
 mod opening;
 mod oracle;
 mod room;
