@@ -11,6 +11,9 @@ mod admit;
 pub(crate) mod block;
 mod fault;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod keeper;
 mod lease;
