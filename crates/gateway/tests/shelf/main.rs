@@ -12,6 +12,7 @@ mod crashes;
 mod damage;
 mod disks;
 mod golden;
+mod mutations;
 mod opening;
 mod oracle;
 mod room;
