@@ -1,7 +1,7 @@
 //! Stores whose files were changed by more than a bit: cut, spliced, doubled, zeroed, swapped, one
 //! or several at once. Opening answers, nothing panics, and no message ever reads as another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use nightgate::error::{Error, Kind};
@@ -17,6 +17,8 @@ use crate::world::{ALL, at, id, put, with};
 const ROUNDS: usize = 60;
 /// What a disk loses, repeats or mixes up at once, in bytes.
 const SECTOR: usize = 4_096;
+/// Calls that may fail while upkeep is at work, a twenty-fifth of a second apart.
+const PATIENCE: u32 = 250;
 const LANES: [&str; 2] = ["sms", "push"];
 const STATES: [State; 8] = [
     State::Held,
@@ -172,8 +174,9 @@ fn is_true(found: &Found, all: &Messages) {
     assert_eq!(message.recipient.expose(), put.recipient.expose());
 }
 
-/// Asks everything that can be asked, and lends what can be lent.
-async fn look(hold: &ShelfHold, all: &Messages) {
+/// Asks everything that can be asked, and delivers what can be lent. Says what that was.
+async fn look(hold: &ShelfHold, all: &Messages) -> BTreeSet<MessageId> {
+    let (mut delivered, mut patience) = (BTreeSet::new(), PATIENCE);
     for (id, answer) in all.keys().zip(find_each(hold, all).await) {
         match answer {
             Ok(Some(found)) => {
@@ -198,12 +201,24 @@ async fn look(hold: &ShelfHold, all: &Messages) {
                 Ok(leased) => leased,
                 Err(error) => {
                     is_told(&error);
-                    break;
+                    if patience == 0 {
+                        break;
+                    }
+                    // Upkeep may be telling an index anew.
+                    patience -= 1;
+                    let mut looks = 0;
+                    until(async || {
+                        looks += 1;
+                        looks > 2
+                    })
+                    .await;
+                    continue;
                 }
             };
             for loan in &leased {
                 let message = &loan.held.message;
                 assert_eq!(*message, all[&message.id].message, "lent as it was put");
+                delivered.insert(message.id.clone());
             }
             if leased.is_empty() {
                 break;
@@ -211,6 +226,7 @@ async fn look(hold: &ShelfHold, all: &Messages) {
             deliver(hold, &leased, now).await;
         }
     }
+    delivered
 }
 
 async fn find_each(hold: &ShelfHold, all: &Messages) -> Vec<Result<Option<Found>, Error>> {
@@ -224,10 +240,10 @@ async fn find_each(hold: &ShelfHold, all: &Messages) -> Vec<Result<Option<Found>
 
 #[tokio::test]
 async fn however_files_are_changed_no_message_reads_as_another() {
+    let (mut opened, mut refused) = (0, 0);
     for seed in seeds(3) {
         let (disk, all) = build(seed).await;
         let mut dice = fastrand::Rng::with_seed(seed);
-        let (mut opened, mut refused) = (0, 0);
         for round in 0..ROUNDS {
             let disk = disk.crash(&mut fastrand::Rng::with_seed(0));
             for _ in 0..dice.usize(1..4) {
@@ -244,11 +260,8 @@ async fn however_files_are_changed_no_message_reads_as_another() {
                 }
             }
         }
-        assert!(
-            opened > ROUNDS / 3 && refused > 0,
-            "{opened} opened, {refused} refused"
-        );
     }
+    assert!(opened > refused, "{opened} opened, {refused} refused");
 }
 
 /// Cuts a sealed log in half, whose index is damaged too: places stand in no block that is known.
@@ -270,26 +283,32 @@ async fn a_lease_ends_that_meets_places_of_no_known_block() {
     }
 }
 
-/// A log in another's place, and no index to say so: its blocks are places of another segment,
-/// and putting those aside ended them there and not where they were looked for, for ever.
+/// A log or an index in another's place: its blocks are places of another segment, and putting
+/// those aside ended messages there, which were whole.
 #[tokio::test]
 async fn blocks_of_another_segment_are_not_taken_for_ones_own() {
     let (disk, all) = build(0).await;
     let sealed = files(&disk, "idx-");
-    let other = sealed[sealed.len() - 1].replace("idx-", "log-");
+    let other = &sealed[sealed.len() - 1];
     for index in &sealed[..sealed.len() - 1] {
-        let disk = disk.crash(&mut fastrand::Rng::with_seed(0));
-        write(&disk, &index.replace("idx-", "log-"), &read(&disk, &other));
-        let hold = open(&disk);
-        look(&hold, &all).await;
-        drop(hold);
-        assert!(disk.flip(index, 70, 0xff));
-        let hold = open(&disk);
-        look(&hold, &all).await;
-        drop(hold);
-        // An index in another's place is noticed too.
-        write(&disk, index, &read(&disk, &sealed[sealed.len() - 1]));
-        let hold = open(&disk);
-        look(&hold, &all).await;
+        let (log, other_log) = (index.replace("idx-", "log-"), other.replace("idx-", "log-"));
+        let gone = disk.crash(&mut fastrand::Rng::with_seed(0));
+        gone.remove(&log).unwrap();
+        gone.remove(index).unwrap();
+        let without = look(&open(&gone), &all).await;
+        // The log and no index, an index and no log, both, each another's.
+        for (is_log, is_index) in [(true, false), (false, true), (true, true)] {
+            let disk = disk.crash(&mut fastrand::Rng::with_seed(0));
+            match is_log {
+                true => write(&disk, &log, &read(&disk, &other_log)),
+                false => write(&disk, &log, &[]),
+            }
+            match is_index {
+                true => write(&disk, index, &read(&disk, other)),
+                false => disk.remove(index).unwrap(),
+            }
+            let delivered = look(&open(&disk), &all).await;
+            assert_eq!(delivered, without, "{index}, {is_log}, {is_index}");
+        }
     }
 }
