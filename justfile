@@ -29,3 +29,7 @@ bench LINES="1000000":
 # A night in a minute, on this machine, with made-up recipients.
 demo *ARGS:
     cargo run --release --package nightgate -- demo {{ARGS}}
+
+# One reader of the store's files, for so many seconds: head, frame, run, manifest, op or block.
+fuzz TARGET SECONDS="60" *ARGS:
+    ./fuzz/run.sh {{TARGET}} {{SECONDS}} {{ARGS}}

@@ -63,6 +63,11 @@ cargo fmt --all --check
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
+# A workspace of its own, so nothing above looks at it. Needs a C++ compiler, for libFuzzer.
+step "fuzz targets"
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+cargo check --manifest-path fuzz/Cargo.toml --all-targets --locked
+
 step "licences, sources, bans"
 cargo deny check bans licenses sources
 

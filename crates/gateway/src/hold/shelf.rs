@@ -13,6 +13,9 @@ mod copy;
 mod export;
 mod fault;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod keeper;
 mod lease;

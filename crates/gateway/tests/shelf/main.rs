@@ -13,6 +13,8 @@ mod company;
 mod crashes;
 mod damage;
 mod disks;
+mod golden;
+mod mutations;
 mod opening;
 mod oracle;
 mod room;

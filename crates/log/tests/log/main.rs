@@ -7,6 +7,7 @@ mod crashes;
 mod disks;
 mod frames;
 mod garbage;
+mod golden;
 mod heads;
 mod journals;
 mod real;

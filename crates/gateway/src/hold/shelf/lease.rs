@@ -7,12 +7,15 @@ use jiff::Timestamp;
 use nightgate_log::journal::Ticket;
 
 use super::block::helds;
-use super::fault::Outcome;
+use super::fault::{Outcome, error};
+use super::files::log_name;
 use super::marks::Fate;
+use super::mend::LOST;
 use super::op::{Label, Op, Stretch};
 use super::reader::Unread;
 use super::store::{Core, Inner};
 use super::walk::{Halt, Piece, Stuck, merged};
+use crate::error::Kind;
 use crate::hold::instant::{instant, nanos, storable};
 use crate::hold::key::ShelfKey;
 use crate::hold::{Held, LeaseAsk, Leased, Pick, Token};
@@ -151,6 +154,12 @@ impl Inner {
         let held: Vec<Stretch> = held
             .flat_map(|stretch| not_on_loan(core, stretch))
             .collect();
+        if shelf == LOST || held.is_empty() {
+            // Ending these would move nothing on: the same block would be met again for ever.
+            let log = log_name(segment);
+            let op = format!("lend from {log}, whose blocks upkeep is telling anew: try again");
+            return Err(error(Kind::Unavailable, op));
+        }
         tracing::error!(
             segment,
             place = block.first,

@@ -95,6 +95,24 @@ pub(super) enum Op {
     Sweep { before: i64 },
 }
 
+impl Op {
+    /// The places it is about, where it names any.
+    fn stretches(&self) -> &[Stretch] {
+        match self {
+            Self::Lend { stretches, .. }
+            | Self::Settle { stretches, .. }
+            | Self::End { stretches, .. }
+            | Self::WantBack { stretches, .. }
+            | Self::Forget { stretches } => stretches,
+            Self::Lapse { .. }
+            | Self::Clear { .. }
+            | Self::Redate { .. }
+            | Self::Pause { .. }
+            | Self::Sweep { .. } => &[],
+        }
+    }
+}
+
 /// What a frame tells beside its blocks' bytes. Applied in this order: shelves, blocks, ops.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meta {
@@ -110,7 +128,20 @@ impl Meta {
         postcard::to_stdvec(self)
     }
 
+    /// The change that these bytes are. Whatever a store cannot have written is none, so that those
+    /// who apply changes may count on what they count with.
     pub(super) fn decode(bytes: &[u8]) -> postcard::Result<Self> {
-        postcard::from_bytes(bytes)
+        let meta: Self = postcard::from_bytes(bytes)?;
+        match meta.is_sane() {
+            true => Ok(meta),
+            false => Err(postcard::Error::DeserializeBadEncoding),
+        }
+    }
+
+    /// Whether its places are numbers and its stretches go forwards.
+    fn is_sane(&self) -> bool {
+        let count: u64 = self.blocks.iter().map(|line| u64::from(line.count)).sum();
+        let mut stretches = self.ops.iter().flat_map(Op::stretches);
+        self.base.checked_add(count).is_some() && stretches.all(|one| one.from <= one.to)
     }
 }

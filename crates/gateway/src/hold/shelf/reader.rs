@@ -12,7 +12,7 @@ use nightgate_log::journal::Journal;
 
 use super::block::{self, Body, Damaged, Head};
 use super::fault::{Outcome, disk, error};
-use super::files::{self, log_name};
+use super::files::{self, Told, log_name};
 use super::segment::{Block, Index, Segment};
 use crate::error::{Error, Kind};
 
@@ -105,11 +105,22 @@ impl Reader {
     }
 
     fn read_index(&self, segment: &Segment) -> Outcome<Index> {
-        let told = files::read_index(&*self.disk, segment.no)?;
-        if !told.is_rebuilt {
-            return Ok(told.index);
+        let Told { index, is_rebuilt } = files::read_index(&*self.disk, segment.no)?;
+        let is_own = index.is_within(segment.base, segment.end);
+        if is_own && !is_rebuilt {
+            return Ok(index);
         }
-        let (index, has_gaps) = told.index.covering(segment.base, segment.end);
+        let index = match is_own {
+            true => index,
+            false => {
+                tracing::error!(
+                    segment = segment.no,
+                    "an index is another segment's: made anew"
+                );
+                files::rebuild_index(&*self.disk, segment.no)?
+            }
+        };
+        let (index, has_gaps) = index.covering(segment.base, segment.end);
         if has_gaps {
             self.has_gaps.store(true, Ordering::Release);
         } else if let Err(fault) = files::write_index(&*self.disk, segment.no, &index) {

@@ -75,19 +75,33 @@ impl Index {
         index
     }
 
-    /// The same with stand-ins for blocks that are missing between `base` and `end`; says whether
-    /// there are any.
+    /// Whether its blocks lie between `base` and `end`, in order: one that does not is another
+    /// segment's, and what ended by it would not end where it is looked up.
+    pub(super) fn is_within(&self, base: u64, end: u64) -> bool {
+        let behind = self.blocks.iter().try_fold(base, |next, block| {
+            (block.first >= next).then_some(block.end())
+        });
+        behind.is_some_and(|behind| behind <= end)
+    }
+
+    /// The same with stand-ins for blocks that are missing between `base` and `end`, and without
+    /// blocks that do not lie there; says whether there are any such.
     pub(super) fn covering(self, base: u64, end: u64) -> (Self, bool) {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         let (mut next, mut has_gaps) = (base, false);
         let bounds = self.blocks.iter().map(|block| block.first).chain([end]);
         for (at, first) in bounds.enumerate() {
+            let block = self.blocks.get(at);
+            if block.is_some_and(|block| first < next || block.end() > end) {
+                has_gaps = true;
+                continue;
+            }
             while next < first {
                 let count = u32::try_from(first - next).unwrap_or(u32::MAX);
                 blocks.push(Block::unknown(next, count));
                 (next, has_gaps) = (next + u64::from(count), true);
             }
-            if let Some(block) = self.blocks.get(at) {
+            if let Some(block) = block {
                 blocks.push(*block);
                 next = block.end();
             }
@@ -183,6 +197,37 @@ impl Segment {
         self.ledger.open = self.ledger.open.saturating_sub(to - from);
         if mark.fate.is_remembered() {
             self.ledger.kept += to - from;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(firsts: &[u64]) -> Index {
+        let five = |&first: &u64| Block::unknown(first, 5);
+        Index::from_blocks(firsts.iter().map(five).collect())
+    }
+
+    #[test]
+    fn an_index_covers_its_own_places_and_no_others() {
+        let own = index(&[10, 15, 20]);
+        assert!(own.is_within(10, 25) && !own.is_within(11, 25) && !own.is_within(10, 24));
+        assert!(!index(&[15, 10]).is_within(10, 25), "out of order");
+        assert_eq!(own.clone().covering(10, 25), (own.clone(), false));
+        for strange in [
+            &[10, 20][..],
+            &[15, 10],
+            &[40, 45],
+            &[0, 5],
+            &[8, 12, 23],
+            &[u64::MAX - 5],
+        ] {
+            let (covering, has_gaps) = index(strange).covering(10, 25);
+            assert!(has_gaps && covering.is_within(10, 25), "{strange:?}");
+            let count: u32 = covering.blocks().iter().map(|block| block.line.count).sum();
+            assert_eq!(count, 15, "{strange:?}");
         }
     }
 }

@@ -69,6 +69,7 @@ pub(in crate::hold::shelf) fn remake_run(
     for sealed in sealed.filter(|sealed| covered.contains(&sealed.no)) {
         base = base.min(sealed.base);
         let index = files::read_index(on, sealed.no)?.index;
+        let (index, _) = index.covering(sealed.base, sealed.end);
         entries.extend(hashes(on, sealed.no, index.blocks(), &key)?);
     }
     entries.sort_unstable();
