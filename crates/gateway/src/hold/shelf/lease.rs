@@ -80,17 +80,19 @@ impl Inner {
         Ok(ticket)
     }
 
-    /// What is lent next. A block that cannot be read is put aside, and the rest goes on. Nothing
-    /// where a whole log is lost, until upkeep has told the shelves anew.
+    /// What is lent next. A block that cannot be read is put aside, and the rest goes on. Where
+    /// places stand in no block any more, nothing is lent until upkeep has told the shelves anew.
     fn pick(&self, core: &mut Core, ask: &LeaseAsk<'_>) -> Outcome<Vec<Piece>> {
         loop {
             match self.next_pieces(core, ask) {
                 Ok(pieces) => return Ok(pieces),
-                Err(Halt::Failed(error)) if self.reader.has_gaps() => {
-                    tracing::error!(%error, "messages are lost: their shelves are told anew");
+                Err(Halt::Failed(cause)) if self.reader.has_gaps() => {
+                    tracing::error!(%cause, "messages are lost: their shelves are told anew");
                     core.untidy = true;
                     self.wake.notify_all();
-                    return Ok(Vec::new());
+                    let op = "lend: messages are lost and upkeep is telling their shelves anew, \
+                              try again";
+                    return Err(error(Kind::Unavailable, op).with(cause));
                 }
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::Stuck(stuck)) => self.put_aside(core, *stuck, ask.now)?,

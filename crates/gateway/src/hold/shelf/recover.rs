@@ -85,7 +85,7 @@ pub(super) fn open(on: Arc<dyn Disk>, options: Options) -> Outcome<Inner> {
         stopping: false,
         room: super::admit::Meter::default(),
     };
-    Ok(Inner {
+    let inner = Inner {
         reader: Reader::new(Arc::clone(&on), Arc::clone(&journal)),
         disk: on,
         journal,
@@ -94,7 +94,12 @@ pub(super) fn open(on: Arc<dyn Disk>, options: Options) -> Outcome<Inner> {
         wake: Condvar::new(),
         packers: Mutex::default(),
         upkeep: Mutex::default(),
-    })
+    };
+    if replayed.damaged {
+        // Nothing is appended to a damaged log, so that it is sealed as it is told now.
+        inner.roll(&mut inner.core())?;
+    }
+    Ok(inner)
 }
 
 fn first_manifest(on: &dyn Disk) -> Outcome<Manifest> {

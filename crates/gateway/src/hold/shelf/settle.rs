@@ -37,10 +37,13 @@ pub(super) const fn fate_of(end: End) -> Fate {
 
 /// Places that end, by lease and fate; a call has few of these.
 #[derive(Default)]
-struct Ends(Vec<(u64, Fate, Vec<(u64, u32)>)>);
+struct Ends(Vec<(u64, Fate, Places)>);
+
+/// Places, each with its shelf.
+type Places = Vec<(u64, u32)>;
 
 impl Ends {
-    fn of(&mut self, lease: u64, fate: Fate) -> &mut Vec<(u64, u32)> {
+    fn of(&mut self, lease: u64, fate: Fate) -> &mut Places {
         let known = self
             .0
             .iter()

@@ -69,15 +69,21 @@ pub(super) fn replay(
         // The next log is begun before the last frames of this one are synced: a power cut tears
         // this one while the next is there, and empty.
         let is_last = !hold_frames(&logs[at + 1..])?;
+        // A checkpoint is written when its changes are on disk: what it knows was answered.
+        let is_short = is_last && end.next_lsn <= known_lsn;
+        let is_last = is_last && !is_short;
         if let Some(torn) = end.torn.clone().filter(|_| !is_last) {
             replaying.salvage(torn.end)?;
         }
         let (frames, lost) = (replaying.frames, replaying.lost);
-        damaged |= note_damage(on, log, &end, is_last, lost);
+        damaged |= note_damage(on, log, &end, is_last, lost) || is_short;
         if is_last {
             frame::cut(&*log.file, &end).map_err(disk("cut a torn end off"))?;
         }
-        lsn = end.next_lsn;
+        lsn = match is_short {
+            true => known_lsn + 1,
+            false => end.next_lsn,
+        };
         last = Some((log, end.valid_to, frames));
     }
     if let Some((log, at, frames)) = last {
