@@ -305,6 +305,10 @@ impl Inner {
             let Some(segment) = core.state.segment(no).filter(|segment| segment.is_sealed()) else {
                 return Ok(());
             };
+            // Opening takes every segment for touched: most need no look at their blocks.
+            if segment.ledger.open == segment.end - segment.base {
+                return Ok(());
+            }
             self.reader.ask(segment, |index| {
                 let all = (0_u32..).zip(index.blocks().iter().copied());
                 all.filter(|(at, block)| {
