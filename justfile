@@ -18,13 +18,20 @@ full:
 sim SEED="":
     {{ if SEED == "" { "" } else { "NIGHTGATE_SIM_SEED=" + SEED } }} cargo test --release --package nightgate --test sim -- --nocapture
 
-# Figures for docs/PERFORMANCE.md: decisions, the hold, and a bulk stream of so many lines.
-bench LINES="1000000":
-    cargo bench --package nightgate-core --bench decide
-    cargo bench --package nightgate --bench hold
-    cargo bench --package nightgate --bench books
-    cargo bench --package nightgate --bench ingest
+# Figures for docs/PERFORMANCE.md: decisions, a night on the shelf store, the books, the road in and out, and a bulk
+# stream of so many lines. PROFILE=quick builds in a third of the time and is a few percent slower.
+bench LINES="1000000" PROFILE="bench":
+    cargo bench --profile {{PROFILE}} --package nightgate-core --bench decide
+    cargo bench --profile {{PROFILE}} --package nightgate --bench night -- all {{LINES}} peers
+    cargo bench --profile {{PROFILE}} --package nightgate --bench night -- paced {{LINES}} 500000
+    cargo bench --profile {{PROFILE}} --package nightgate --bench books
+    cargo bench --profile {{PROFILE}} --package nightgate --bench ingest
+    cargo bench --profile {{PROFILE}} --package nightgate --bench release -- {{LINES}} null webhook steps
     ./scripts/bench_bulk.sh {{LINES}}
+
+# The shelf store beside PostgreSQL, Redis and beanstalkd, in turns. Takes about three minutes a round.
+bench-peers *ARGS:
+    ./scripts/bench_peers.py {{ARGS}}
 
 # A night in a minute, on this machine, with made-up recipients.
 demo *ARGS:
