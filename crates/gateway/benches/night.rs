@@ -29,6 +29,8 @@ const BODY_BYTES: usize = 300;
 /// Messages made at once, with the clock stopped: few enough to be in the caches when they are put,
 /// as messages are that were just parsed.
 const PORTION: usize = 8_000;
+/// Groups made ahead of their turn when they come at a steady rate.
+const MADE_AHEAD: usize = 16;
 /// Groups on their way at once.
 const IN_FLIGHT: usize = 4;
 const DUE: &str = "2026-11-22T23:00:00Z";
@@ -250,21 +252,26 @@ async fn hold(dir: &Path, messages: u64, kind: Text) -> Outcome<()> {
     Ok(())
 }
 
-/// Groups at a steady rate, all made beforehand. A put's wait counts from the moment at which it
-/// should have begun, so that a stall is felt by all who come during it.
+/// Groups at a steady rate, made a few ahead by a thread of their own. A put's wait counts from the
+/// moment at which it should have begun, so that a stall is felt by all who come during it.
 async fn paced(dir: &Path, messages: u64, rate: f64) -> Outcome<()> {
     let clock = Arc::new(SystemClock::default());
-    let maker = Maker::new(Text::Peers)?;
-    let groups = (0..messages).step_by(GROUP);
-    let groups: Vec<_> = groups
-        .map(|first| maker.group(first, messages))
-        .collect::<Outcome<_>>()?;
+    let maker = Arc::new(Maker::new(Text::Peers)?);
+    let (made, mut groups) = tokio::sync::mpsc::channel(MADE_AHEAD);
+    let making = Arc::clone(&maker);
+    let making = tokio::task::spawn_blocking(move || {
+        for first in (0..messages).step_by(GROUP) {
+            made.blocking_send(making.group(first, messages)?)?;
+        }
+        Ok::<_, Box<dyn Error + Send + Sync>>(())
+    });
     let store = Arc::new(ShelfHold::open(dir, Options::default()).await?);
     let every = Duration::from_secs_f64(GROUP as f64 / rate);
     let (from, began) = (clock.now(), clock.monotonic());
-    let mut tasks = Vec::with_capacity(groups.len());
-    for (number, group) in (0_u32..).zip(groups) {
+    let (mut tasks, mut number) = (Vec::new(), 0);
+    while let Some(group) = groups.recv().await {
         let due = every * number;
+        number += 1;
         clock
             .sleep_until(from + SignedDuration::try_from(due)?)
             .await;
@@ -275,6 +282,7 @@ async fn paced(dir: &Path, messages: u64, rate: f64) -> Outcome<()> {
             Ok::<_, nightgate::error::Error>(waited)
         }));
     }
+    making.await??;
     let mut waits = Vec::with_capacity(tasks.len());
     for task in tasks {
         waits.push(task.await??);
