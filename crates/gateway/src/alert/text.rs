@@ -234,20 +234,26 @@ pub fn hold_full(limit: &str, at: Timestamp) -> Alert {
 /// `messages` of the hold cannot be read, and `files` hold what was damaged.
 #[must_use]
 pub fn hold_damaged(messages: u64, files: &[String], at: Timestamp) -> Alert {
+    let copies = files.join(", ");
+    let (copied, copied_korean) = match files.is_empty() {
+        true => (String::new(), String::new()),
+        false => (
+            format!(" Damaged bytes were copied to {copies}."),
+            format!(" 손상된 부분은 {copies}에 복사해 두었습니다."),
+        ),
+    };
     let english = format!(
         "Files of the hold are damaged: {messages} messages cannot be read and are put aside; \
-         everything else leaves as always. Find out which with `nightgate hold verify`, and read \
-         OPERATIONS.md, Damage, before you restore a backup."
+         everything else leaves as always.{copied} Find out which with `nightgate hold verify`, \
+         and read OPERATIONS.md, Damage, before you restore a backup."
     );
     let korean = format!(
         "보관 파일이 손상되었습니다. 메시지 {messages}건을 읽을 수 없어 따로 두었고 나머지는 예정대로 \
-         나갑니다. `nightgate hold verify`로 손상된 파일을 확인하고, 백업을 복원하기 전에 \
-         OPERATIONS.md의 Damage 항목을 읽으세요."
+         나갑니다.{copied_korean} `nightgate hold verify`로 손상된 파일을 확인하고, 백업을 복원하기 \
+         전에 OPERATIONS.md의 Damage 항목을 읽으세요."
     );
     let mut figures = vec![("messages", messages.to_string())];
-    if !files.is_empty() {
-        figures.push(("copied_aside", files.join(", ")));
-    }
+    figures.extend((!files.is_empty()).then_some(("copied_aside", copies)));
     alert(
         AlertKind::HoldDamaged,
         "hold",
