@@ -63,7 +63,8 @@ const SCENES: [(&str, Scene); 10] = [
 pub(super) struct Night {
     config: Config,
     clock: Arc<ManualClock>,
-    road: Road,
+    /// None while the process is dead.
+    road: Option<Road>,
     provider: Provider,
     story: Story,
     crowd: Crowd,
@@ -86,7 +87,7 @@ impl Night {
         Ok(Self {
             config,
             clock,
-            road,
+            road: Some(road),
             provider,
             story,
             crowd,
@@ -139,7 +140,7 @@ impl Night {
     /// One tick, and a look at what the provider took; when the next is worth it.
     async fn tick(&mut self) -> Result<Option<Timestamp>, Failure> {
         let tick = tokio::select! {
-            tick = self.road.releaser.tick() => Some(tick?),
+            tick = self.road()?.releaser.tick() => Some(tick?),
             () = self.provider.fell_silent() => None,
         };
         self.inspect();
@@ -159,7 +160,7 @@ impl Night {
             .into_iter()
             .map(|arrival| arrival.message)
             .collect();
-        for answer in self.road.gate.accept(messages).await? {
+        for answer in self.road()?.gate.accept(messages).await? {
             self.sums.posted += 1;
             match answer.status {
                 Status::Accepted | Status::Held => {
@@ -250,7 +251,7 @@ impl Night {
             at,
             source: source.clone(),
         });
-        let many = self.road.consent.record(events.collect()).await?;
+        let many = self.road()?.consent.record(events.collect()).await?;
         self.tell(
             &format!(
                 "{many}명이 수신 동의를 철회했습니다. 08:00에 나갈 그들의 광고는 나가지 않습니다."
@@ -262,11 +263,16 @@ impl Night {
         )
     }
 
+    fn road(&self) -> Result<&Road, Failure> {
+        let dead = || Failure::failed("the demo has no process to ask");
+        self.road.as_ref().ok_or_else(dead)
+    }
+
     async fn recall(&mut self) -> Result<(), Failure> {
         let now = self.clock.now();
         let recaller = Recaller {
-            hold: &*self.road.hold,
-            receipts: &*self.road.receipts,
+            hold: &*self.road()?.hold,
+            receipts: &*self.road()?.receipts,
             from: None,
         };
         let scope = hold::Scope::Campaign(RECALLED.into());
@@ -285,7 +291,9 @@ impl Night {
         )?;
         self.provider.feel(Mood::Well);
         self.clock.advance_to(self.clock.now() + AWAY);
-        self.road = open(&self.config, &self.clock).await?;
+        // A process that is dead lets go of its stores: the hold has one owner at a time.
+        self.road = None;
+        self.road = Some(open(&self.config, &self.clock).await?);
         let held = self.held().await?;
         self.tell(
             &format!(
@@ -300,7 +308,7 @@ impl Night {
     }
 
     async fn held(&self) -> Result<u64, Failure> {
-        let shelves = self.road.hold.shelves(None, None).await?;
+        let shelves = self.road()?.hold.shelves(None, None).await?;
         Ok(shelves.iter().map(|shelf| shelf.held + shelf.leased).sum())
     }
 
@@ -321,7 +329,7 @@ impl Night {
 
     /// Adds up, from the hold's states and the provider's books.
     async fn count(&mut self) -> Result<(), Failure> {
-        for found in self.road.hold.find(&self.ids).await?.into_iter().flatten() {
+        for found in self.road()?.hold.find(&self.ids).await?.into_iter().flatten() {
             match found.state {
                 State::Delivered => self.sums.delivered += 1,
                 State::Refused | State::Rejected => self.sums.refused += 1,
@@ -351,7 +359,7 @@ impl Night {
             ..ReceiptAsk::default()
         };
         loop {
-            let page = self.road.receipts.query(&ask).await?;
+            let page = self.road()?.receipts.query(&ask).await?;
             let Some(last) = page.last() else {
                 return Ok(());
             };
