@@ -220,6 +220,11 @@ impl Journal {
         Ticket(self.shared.appended.load(Ordering::Acquire))
     }
 
+    /// Takes no more from now on: the file that was to come next could not be begun.
+    pub fn poison(&self, fault: &io::Error) {
+        self.shared.poison(fault);
+    }
+
     /// Why it stopped, when it has.
     pub fn fault(&self) -> Option<Stopped> {
         self.shared.check().err()

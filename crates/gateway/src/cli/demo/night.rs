@@ -329,7 +329,14 @@ impl Night {
 
     /// Adds up, from the hold's states and the provider's books.
     async fn count(&mut self) -> Result<(), Failure> {
-        for found in self.road()?.hold.find(&self.ids).await?.into_iter().flatten() {
+        for found in self
+            .road()?
+            .hold
+            .find(&self.ids)
+            .await?
+            .into_iter()
+            .flatten()
+        {
             match found.state {
                 State::Delivered => self.sums.delivered += 1,
                 State::Refused | State::Rejected => self.sums.refused += 1,

@@ -1,5 +1,6 @@
 //! The parts of an open store, and the one way in which a change becomes durable.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -172,7 +173,10 @@ impl Inner {
     /// Begins a new log file and leaves the old one to be sealed.
     pub(super) fn roll(&self, core: &mut Core) -> Outcome<()> {
         let no = core.log + 1;
-        let made = files::make_log(&*self.disk, no, self.options.segment_bytes)?;
+        // Its name may not be on disk though a later sync says so: a failed one is never tried again.
+        let made = files::make_log(&*self.disk, no, self.options.segment_bytes);
+        let made =
+            made.inspect_err(|fault| self.journal.poison(&io::Error::other(fault.to_string())))?;
         self.journal
             .roll(no, made.file, made.salt)
             .map_err(stopped("begin a log file"))?;
