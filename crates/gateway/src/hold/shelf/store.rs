@@ -173,7 +173,8 @@ impl Inner {
     /// Begins a new log file and leaves the old one to be sealed.
     pub(super) fn roll(&self, core: &mut Core) -> Outcome<()> {
         let no = core.log + 1;
-        // Its name may not be on disk though a later sync says so: a failed one is never tried again.
+        // Its name may not be on disk though a later sync says so: a failed one is never tried
+        // again.
         let made = files::make_log(&*self.disk, no, self.options.segment_bytes);
         let made =
             made.inspect_err(|fault| self.journal.poison(&io::Error::other(fault.to_string())))?;
