@@ -4,6 +4,8 @@
 //! draws it.
 
 pub mod alert;
+#[cfg(feature = "sqs")]
+pub mod aws;
 pub mod cli;
 pub mod clock;
 pub mod config;

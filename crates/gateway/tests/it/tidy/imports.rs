@@ -7,7 +7,7 @@ use super::files::{self, File};
 
 /// What everybody above the base may know.
 const BASE: &[&str] = &[
-    "error", "secret", "clock", "metrics", "lane", "config", "sqlite",
+    "error", "secret", "clock", "metrics", "lane", "config", "sqlite", "aws",
 ];
 /// The ports. They know the base and never each other.
 const PORTS: &[&str] = &["hold", "consent", "sink", "receipt", "alert"];
@@ -20,6 +20,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("metrics", &[&["lane"]]),
     ("config", &[&["error", "secret", "lane"]]),
     ("sqlite", &[&["error"]]),
+    ("aws", &[&["error", "secret", "clock"]]),
     ("decider", &[BASE, PORTS]),
     ("gate", &[BASE, PORTS, &["decider"]]),
     ("recall", &[BASE, PORTS]),
