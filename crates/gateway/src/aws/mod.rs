@@ -2,3 +2,4 @@
 //! queues, and how a message travels in one.
 
 pub mod queues;
+pub mod sim;
