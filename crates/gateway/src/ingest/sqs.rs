@@ -21,3 +21,6 @@ pub use source::{
     BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, HIDE_DEFAULT, POLLERS_DEFAULT, Source, SourceOptions,
     SourceParts,
 };
+
+#[cfg(test)]
+pub(crate) mod tests;
