@@ -12,7 +12,6 @@ mod order;
 mod patience;
 mod settle;
 mod source;
-mod travel;
 
 pub use dead::{DeadLetter, REASON_ATTRIBUTE};
 pub use mapping::{ID_DEFAULT, MAPPED, Mapping};

@@ -12,8 +12,8 @@ use nightgate_core::{
 };
 use serde_json::Value as Json;
 
-use super::travel;
 use crate::aws::queues::{Incoming, Value};
+use crate::aws::travel;
 use crate::ingest::wire::{INSTANT_RULE, instant};
 
 /// The fields that can be mapped, as docs/API.md names them. Body and attributes are no part of it:
@@ -117,11 +117,12 @@ impl Mapping {
     /// # Errors
     /// Every fault at once, by field and rule; none of them shows a value.
     pub fn map(&self, incoming: &Incoming) -> Result<Message, Vec<FieldFault>> {
-        let body = Body::of(incoming);
+        let (body, attributes) = travel::arrive(incoming);
+        let json = Body::of(&body);
         let mut texts = Texts::default();
         let mut faults = Vec::new();
         for (at, (places, field)) in self.0.iter().zip(MAPPED).enumerate() {
-            match find(places, field, incoming, &body) {
+            match find(places, field, incoming, &json) {
                 Ok(None) if is_needed(field) => {
                     let rule = format!("is missing: looked at {}", shown(places));
                     faults.push(FieldFault::new(field, rule));
@@ -130,8 +131,7 @@ impl Mapping {
                 Err(rule) => faults.push(FieldFault::new(field, rule)),
             }
         }
-        let (body, attributes) = travel::arrive(incoming);
-        build(&texts, faults, body, attributes)
+        build(&texts, faults, body.clone(), attributes)
     }
 }
 
@@ -223,21 +223,21 @@ fn fixed_faults(all: &[Vec<Place>]) -> Vec<FieldFault> {
 
 /// A body that is read as JSON when somebody asks, and once.
 struct Body<'a> {
-    text: &'a str,
+    bytes: &'a [u8],
     json: OnceCell<Option<Json>>,
 }
 
 impl<'a> Body<'a> {
-    fn of(incoming: &'a Incoming) -> Self {
+    fn of(bytes: &'a [u8]) -> Self {
         Self {
-            text: &incoming.body,
+            bytes,
             json: OnceCell::new(),
         }
     }
 
     /// `None` if it is no JSON.
     fn json(&self) -> Option<&Json> {
-        let read = || serde_json::from_str(self.text).ok();
+        let read = || serde_json::from_slice(self.bytes).ok();
         self.json.get_or_init(read).as_ref()
     }
 }

@@ -117,6 +117,38 @@ fn body_and_attributes_are_carried_as_they_came() {
 }
 
 #[test]
+fn what_only_a_queue_knows_leaves_as_it_came() {
+    let mut came = outgoing("m-1", "hello");
+    came.group = Some("tenant-1".to_owned());
+    came.deduplication = Some("d-1".to_owned());
+    came.trace = Some("Root=1-5759e988-bd862e3fe1be46a994272793".to_owned());
+    came.attributes.push(Attribute {
+        name: "raw".to_owned(),
+        kind: "Binary.png".to_owned(),
+        value: Value::Bytes(vec![0, 255]),
+    });
+    let message = with(&[]).unwrap().map(&incoming(came.clone())).unwrap();
+    let mut left = crate::aws::travel::leave(&message).unwrap();
+    let names = |outgoing: &mut Outgoing| {
+        outgoing.attributes.retain(|it| it.name != "nightgate-id");
+        outgoing.attributes.sort_by(|a, b| a.name.cmp(&b.name));
+    };
+    names(&mut came);
+    names(&mut left);
+    assert_eq!(left, came);
+}
+
+#[test]
+fn a_pointer_reads_a_body_that_travelled_as_base64() {
+    let mut wrapped = outgoing("m-1", "eyJjYW1wYWlnbiI6InNwcmluZyJ9");
+    wrapped.attributes.push(Attribute::text("nightgate-body", "base64"));
+    let message = with(&[("campaign", "/campaign")]).unwrap();
+    let message = message.map(&incoming(wrapped)).unwrap();
+    assert_eq!(message.campaign.as_deref(), Some("spring"));
+    assert_eq!(&*message.body, br#"{"campaign":"spring"}"#);
+}
+
+#[test]
 fn what_must_be_mapped_and_is_not_is_named() {
     let faults = Mapping::parse(&BTreeMap::new()).unwrap_err();
     let fields: Vec<&str> = faults.iter().map(|fault| &*fault.field).collect();

@@ -184,7 +184,7 @@ async fn a_dead_letter_queue_that_is_away_loses_nothing() {
 
 #[tokio::test]
 async fn whatever_sqs_may_do_every_message_is_stored_and_none_twice() {
-    for seed in 0..20 {
+    for seed in 0..8 {
         let world = world("in", SimOptions::default());
         let noise = Noise {
             unseen_percent: 30,
