@@ -4,6 +4,6 @@
 pub mod batch;
 pub mod client;
 pub mod queues;
-pub mod sim;
 pub mod sdk;
+pub mod sim;
 pub mod travel;
