@@ -65,6 +65,12 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    queue: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LaneLabel {
     lane: Lane,
 }
@@ -88,6 +94,7 @@ pub struct Metrics {
     outcomes: Family<OutcomeLabels, Counter>,
     receipts: Counter,
     alerts: Family<KindLabel, Counter>,
+    sources: Family<SourceLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     /// Pairs of route and status that have a series of their own, or are about to.
     routes: AtomicUsize,
@@ -118,6 +125,7 @@ impl Default for Metrics {
             outcomes: Family::default(),
             receipts: Counter::default(),
             alerts: Family::default(),
+            sources: Family::default(),
             requests: Family::default(),
             routes: AtomicUsize::new(0),
             held: Family::default(),
@@ -155,6 +163,11 @@ impl Metrics {
         );
         on.register("receipts", "Receipts filed", self.receipts.clone());
         on.register("alerts", "Alarms raised", self.alerts.clone());
+        on.register(
+            "source_messages",
+            "What became of messages received from queues",
+            self.sources.clone(),
+        );
         on.register("http_requests", "Requests answered", self.requests.clone());
         on.register("held", "Messages held", self.held.clone());
         on.register("buried", "Messages buried", self.buried.clone());
@@ -238,6 +251,16 @@ impl Metrics {
     /// An alarm of this kind was raised.
     pub fn alert(&self, kind: &'static str) {
         self.alerts.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// `count` messages received from a configured queue ended so: `taken`, `dead_letter`,
+    /// `unreadable`, `left`.
+    pub fn source(&self, queue: &Arc<str>, outcome: &'static str, count: u64) {
+        let labels = SourceLabels {
+            queue: Arc::clone(queue),
+            outcome,
+        };
+        self.sources.get_or_create(&labels).inc_by(count);
     }
 
     /// A request was answered. `route` is the pattern it matched (`/v1/messages/{id}`), never its
@@ -347,6 +370,7 @@ mod tests {
         metrics.outcomes(&lane, "delivered", 2);
         metrics.receipts(5);
         metrics.alert("nothing_moved");
+        metrics.source(&"orders".into(), "taken", 4);
         metrics.http_request("/v1/messages/{id}", 200);
         metrics.lane_depth(&lane, 7, 1);
         metrics.lane_paused(&lane, true);
@@ -362,6 +386,7 @@ mod tests {
             r#"nightgate_outcomes_total{lane="kakao",outcome="delivered"} 2"#,
             "nightgate_receipts_total 5",
             r#"nightgate_alerts_total{kind="nothing_moved"} 1"#,
+            r#"nightgate_source_messages_total{queue="orders",outcome="taken"} 4"#,
             r#"nightgate_http_requests_total{route="/v1/messages/{id}",status="200"} 1"#,
             r#"nightgate_held{lane="kakao"} 7"#,
             r#"nightgate_buried{lane="kakao"} 1"#,

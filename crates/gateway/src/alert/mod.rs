@@ -36,6 +36,10 @@ pub enum AlertKind {
     HoldFull,
     /// Files of the hold are damaged: messages of it are put aside.
     HoldDamaged,
+    /// A queue that messages come from cannot be received from, or not be sent to.
+    SourceFailing,
+    /// Messages of a queue cannot be read: nobody will take them in as they are.
+    SourceUnreadable,
 }
 
 impl AlertKind {
@@ -53,6 +57,8 @@ impl AlertKind {
             Self::HoldNearlyFull => "hold_nearly_full",
             Self::HoldFull => "hold_full",
             Self::HoldDamaged => "hold_damaged",
+            Self::SourceFailing => "source_failing",
+            Self::SourceUnreadable => "source_unreadable",
         }
     }
 }

@@ -218,6 +218,8 @@ fn title(kind: AlertKind, language: Language) -> &'static str {
         AlertKind::HoldNearlyFull => ("보관 공간 부족", "Hold nearly full"),
         AlertKind::HoldFull => ("보관 공간 없음", "Hold full"),
         AlertKind::HoldDamaged => ("보관 파일 손상", "Hold damaged"),
+        AlertKind::SourceFailing => ("수신 큐 장애", "Source queue failing"),
+        AlertKind::SourceUnreadable => ("읽을 수 없는 메시지", "Unreadable messages"),
     };
     match language {
         Language::Korean => korean,

@@ -263,6 +263,61 @@ pub fn hold_damaged(messages: u64, files: &[String], at: Timestamp) -> Alert {
     )
 }
 
+/// Requests to `queue` failed `failures` times in a row; `why` is what AWS said last and holds no
+/// personal data.
+#[must_use]
+pub fn source_failing(queue: &str, failures: u64, why: &str, at: Timestamp) -> Alert {
+    let english = format!(
+        "Queue {queue}: requests have failed {failures} times in a row: {why}. Its messages stay in \
+         the queue until they are taken in or its retention ends. Check its address and permissions \
+         with `nightgate doctor`."
+    );
+    let korean = format!(
+        "{queue} 큐에 대한 요청이 연속 {failures}회 실패했습니다: {why}. 메시지는 접수되거나 큐의 보존 \
+         기간이 끝날 때까지 큐에 남아 있습니다. `nightgate doctor`로 주소와 권한을 확인하세요."
+    );
+    let figures = [("failures", failures.to_string()), ("why", why.to_owned())];
+    let texts = (english, korean);
+    alert(AlertKind::SourceFailing, queue, at, texts, &figures)
+}
+
+/// A message of `queue` breaks a rule and will again: it went to the queue `moved_to`, or stays.
+/// `reason` names fields and rules and holds no personal data.
+#[must_use]
+pub fn source_unreadable(
+    queue: &str,
+    reason: &str,
+    moved_to: Option<&str>,
+    at: Timestamp,
+) -> Alert {
+    let (went, went_korean) = match moved_to {
+        Some(dead) => (
+            format!("It was moved to the queue {dead}; send it again from there once it is right."),
+            format!("해당 메시지는 {dead} 큐로 옮겼으니 수정한 뒤 다시 보내세요."),
+        ),
+        None => (
+            "It stays in its queue and comes again until the queue's redrive policy moves it; name \
+             a dead-letter queue in the source's configuration."
+                .to_owned(),
+            "해당 메시지는 큐에 남아 재처리 정책이 옮길 때까지 반복해서 수신됩니다. 설정에 데드레터 큐를 \
+             지정하세요."
+                .to_owned(),
+        ),
+    };
+    let english = format!(
+        "Queue {queue}: a message cannot be read: {reason}. {went} Compare the source's mapping with \
+         what the producer sends: `nightgate config`."
+    );
+    let korean = format!(
+        "{queue} 큐의 메시지를 읽을 수 없습니다: {reason}. {went_korean} `nightgate config`로 필드 매핑 \
+         설정을 확인해 발신 시스템이 보내는 내용과 비교하세요."
+    );
+    let mut figures = vec![("reason", reason.to_owned())];
+    figures.extend(moved_to.map(|dead| ("moved_to", dead.to_owned())));
+    let texts = (english, korean);
+    alert(AlertKind::SourceUnreadable, queue, at, texts, &figures)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +336,8 @@ mod tests {
             hold_nearly_full("hold.max_bytes", at),
             hold_full("hold.keep_free", at),
             hold_damaged(3, &["quarantine-log-00000002-64".to_owned()], at),
+            source_failing("orders", 5, "AccessDenied: no", at),
+            source_unreadable("orders", "`channel` is missing", Some("orders-dead"), at),
         ]
     }
 
@@ -307,6 +364,20 @@ mod tests {
         for text in [&alert.english, &alert.korean] {
             assert!(text.contains("`POST /v1/clock/confirm`"), "{text}");
         }
+    }
+
+    #[test]
+    fn an_unreadable_message_that_stays_says_what_to_configure() {
+        let at = Timestamp::UNIX_EPOCH;
+        let alert = source_unreadable("orders", "`channel` is missing", None, at);
+        assert!(alert.english.contains("name a dead-letter queue"));
+        assert!(
+            alert.korean.contains("데드레터 큐를 지정하세요"),
+            "{}",
+            alert.korean
+        );
+        assert!(!alert.english.contains("  ") && !alert.korean.contains("  "));
+        assert_eq!(alert.figures.len(), 1);
     }
 
     #[test]

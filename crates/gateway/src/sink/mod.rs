@@ -1,6 +1,8 @@
 //! The port through which messages leave. No permit, no send: a sink takes only [`Outbound`].
 
 pub mod log;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod webhook;

@@ -1,0 +1,5 @@
+mod fifo;
+mod mapping;
+mod source;
+mod trouble;
+pub(crate) mod world;
