@@ -141,7 +141,9 @@ fn what_only_a_queue_knows_leaves_as_it_came() {
 #[test]
 fn a_pointer_reads_a_body_that_travelled_as_base64() {
     let mut wrapped = outgoing("m-1", "eyJjYW1wYWlnbiI6InNwcmluZyJ9");
-    wrapped.attributes.push(Attribute::text("nightgate-body", "base64"));
+    wrapped
+        .attributes
+        .push(Attribute::text("nightgate-body", "base64"));
     let message = with(&[("campaign", "/campaign")]).unwrap();
     let message = message.map(&incoming(wrapped)).unwrap();
     assert_eq!(message.campaign.as_deref(), Some("spring"));
