@@ -7,7 +7,9 @@ mod check;
 mod fault;
 mod lanes;
 mod layers;
+mod named;
 mod raw;
+mod remote;
 mod resolve;
 mod sections;
 #[cfg(test)]
@@ -20,10 +22,14 @@ use std::path::{Path, PathBuf};
 pub use self::fault::{Fault, Faults, Origin};
 pub use self::raw::{DEFAULT_TOML, Setting};
 use self::raw::{Layer, Settings, Shape};
+pub use self::remote::{
+    AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening, Recalls,
+    ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
+};
 pub use self::sections::{
     AlertsConfig, ClockConfig, Config, ConsentConfig, ConsentValidity, DataConfig, HoldConfig,
     HoldKind, HttpConfig, LaneConfig, LogConfig, LogFormat, LogSinkConfig, OnUnknown,
-    ReleaseConfig, RulesConfig, SinkConfig, WebhookConfig,
+    ReleaseConfig, RulesConfig, SinkConfig, SqsSinkConfig, WebhookConfig,
 };
 
 /// The file that is read if it is there and no other is named.

@@ -385,7 +385,8 @@ impl Gate {
             let answer = &mut answers[place];
             (answer.status, answer.limit) = (Status::NoRoom, Some(limit));
             (answer.due, answer.ruling, answer.why) = (None, None, None);
-            if !limits.contains(&limit) {
+            // A message that is too large is its producer's affair, not an alarm.
+            if limit != Limit::MessageMax && !limits.contains(&limit) {
                 limits.push(limit);
             }
         }

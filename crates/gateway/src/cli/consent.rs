@@ -171,7 +171,7 @@ impl Import {
         let reader = bar.wrap_read(reader);
         let home = config.house.jurisdiction;
         let rows = import::rows(reader, format, home.as_str(), &source);
-        let book = stores::consent(config)?;
+        let book = stores::book(config).await?;
         let shown = bar.clone();
         let progress = move |summary: &Summary| {
             shown.set_message(format!("{} faulty", summary.faulty));
@@ -265,7 +265,7 @@ async fn record(
         at,
         source: FROM.to_owned(),
     };
-    let new = stores::consent(config)?.record(vec![event]).await?;
+    let new = stores::book(config).await?.record(vec![event]).await?;
     if common.json {
         return out::say_json(&serde_json::json!({ "recorded": new }));
     }
@@ -294,7 +294,7 @@ impl Show {
     async fn run(self, common: &Common, config: &Config, now: Timestamp) -> Result<(), Failure> {
         let key = key(&self.recipient, config)?;
         let zone = &config.house.zone;
-        let (consent, history) = match stores::consent_if_there(config)? {
+        let (consent, history) = match stores::book_if_there(config).await? {
             Some(book) => (look_up(&*book, &key).await?, book.history(&key).await?),
             None => Default::default(),
         };

@@ -10,11 +10,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::beyond::Beyond;
 use super::config::{Line, say_settings};
-use super::road::{self, Stores};
+use super::road;
+use super::stores::Stores;
 use super::{Common, Done, EXIT_FAILED, EXIT_OK, Failure, out, shown};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, HoldKind, Loaded};
+use crate::error::{Error, Kind};
 use crate::receipt::{ReceiptAsk, ReceiptLog};
 
 /// Least free space in the data directory, in bytes: an hour of a busy night.
@@ -141,6 +144,8 @@ async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
             "`hold.store` is \"memory\": all is gone at exit",
             remedy,
         ));
+    } else if !config.uses_disk() {
+        stores(config, &clock, checks).await;
     } else {
         let dir = directory(&config.data.dir);
         let usable = dir.ok;
@@ -151,7 +156,7 @@ async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
             stores(config, &clock, checks).await;
         }
     }
-    checks.push(sinks(config, &clock));
+    checks.push(sinks(config, &clock).await);
     checks.push(tokens(config));
     checks.push(listener(config).await);
 }
@@ -268,8 +273,11 @@ fn space(dir: &Path) -> Check {
 
 async fn stores(config: &Config, clock: &Arc<dyn Clock>, checks: &mut Vec<Check>) {
     const NAME: &str = "stores";
-    let remedy = "stop the gateway, keep a copy of the data directory, and look at the disk";
-    let opened = match Stores::open(config, &**clock).await {
+    let remedy = match config.uses_disk() {
+        true => "stop the gateway, keep a copy of the data directory, and look at the disk",
+        false => "look at `aws`, `hold.sqs`, `consent` and `receipts` in the configuration",
+    };
+    let opened = match Stores::open(config, clock, &Beyond::new(config)).await {
         Ok(opened) => opened,
         Err(fault) => {
             checks.push(ill(NAME, fault.text, remedy));
@@ -277,23 +285,36 @@ async fn stores(config: &Config, clock: &Arc<dyn Clock>, checks: &mut Vec<Check>
         }
     };
     let hold = opened.hold.check().await;
+    // Stores elsewhere cannot tell everything; that they were reached is enough.
     let (book, receipts) = (
-        opened.consent.count().await,
-        opened.receipts.query(&one()).await,
+        told(opened.consent.count().await),
+        told(opened.receipts.query(&one()).await),
     );
-    let count = match (hold, book, receipts) {
-        (Ok(()), Ok(count), Ok(_)) => count,
+    let (count, readable) = match (hold, book, receipts) {
+        (Ok(()), Ok(count), Ok(filed)) => (count, filed.is_some()),
         (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
             checks.push(ill(NAME, format!("failed to {error}"), remedy));
             return;
         }
     };
-    let count = shown::grouped(count);
     checks.push(well(
         NAME,
-        format!("open; the consent book knows {count} recipients"),
+        match count.map(shown::grouped) {
+            Some(count) => format!("open; the consent book knows {count} recipients"),
+            None => "open; consents are kept elsewhere".to_owned(),
+        },
     ));
-    checks.push(plausible(config, &*opened.receipts, clock.now()).await);
+    if readable {
+        checks.push(plausible(config, &*opened.receipts, clock.now()).await);
+    }
+}
+
+/// What a store told; `None` where it cannot tell such things.
+fn told<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Err(error) if error.kind == Kind::Unsupported => Ok(None),
+        answer => answer.map(Some),
+    }
 }
 
 fn one() -> ReceiptAsk {
@@ -337,9 +358,10 @@ async fn plausible(config: &Config, receipts: &dyn ReceiptLog, now: Timestamp) -
     }
 }
 
-fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Check {
+async fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Check {
     let remedy = "correct the lane's section; `nightgate config` explains its keys";
-    match (road::sinks(config, clock), road::ports(config, clock)) {
+    let sinks = road::sinks(config, clock, &Beyond::new(config)).await;
+    match (sinks, road::ports(config, clock)) {
         (Ok(sinks), Ok(_)) => {
             let lanes = shown::counted(sinks.len() as u64, "lane");
             well("sinks", format!("{lanes} can be served"))

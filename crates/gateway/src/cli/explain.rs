@@ -213,7 +213,7 @@ impl Explain {
         let flagged = [self.general, self.night].iter().flatten().count();
         let mut from = "the flags";
         if flagged < 2 {
-            let book = stores::consent_if_there(config)?;
+            let book = stores::book_if_there(config).await?;
             from = match (&book, flagged) {
                 (Some(_), 0) => "the consent book",
                 (Some(_), _) => "the flags, and the consent book for the other",

@@ -16,7 +16,7 @@ use self::act::{Kick, Recall};
 use self::backup::{Backup, Restore};
 use self::export::Export;
 use self::verify::Verify;
-use super::road::Stores;
+use super::stores::Stores;
 use super::{Common, Done, EXIT_OK, Failure, out, receipts, shown, stores};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -94,7 +94,7 @@ impl Hold {
         let config = common.load()?.config;
         let clock = SystemClock::default();
         let now = clock.now();
-        let opened = stores::all(&config, &clock).await?;
+        let opened = stores::all(&config).await?;
         match self.what {
             What::Export(export) => return export.run(common, &config, &opened).await,
             What::Backup(backup) => return backup.run(common, &config, &opened, now).await,

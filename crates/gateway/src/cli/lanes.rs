@@ -64,7 +64,7 @@ impl Lanes {
     pub(super) async fn run(self, common: &Common) -> Done {
         let config = common.load()?.config;
         let clock = SystemClock::default();
-        let opened = stores::all(&config, &clock).await?;
+        let opened = stores::all(&config).await?;
         let hold = &*opened.hold;
         match self.what {
             None => list(common, &config, hold, &clock).await?,
@@ -160,6 +160,7 @@ fn line<'a>(lane: &'a LaneConfig, pauses: &[Pause], at: impl Fn(Timestamp) -> St
     let sink = match &lane.sink {
         SinkConfig::Log(_) => "log",
         SinkConfig::Webhook(_) => "webhook",
+        SinkConfig::Sqs(_) => "sqs",
     };
     Line {
         lane: &lane.name,

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Only here (and in the `open` files) are concrete backends
 //! named; everything below is handed its parts.
 
+mod beyond;
 pub mod completions;
 pub mod config;
 pub mod consent;

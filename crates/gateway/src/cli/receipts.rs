@@ -57,7 +57,7 @@ impl Receipts {
     pub(super) async fn run(self, common: &Common) -> Done {
         let config = common.load()?.config;
         let mut ask = self.ask(&config)?;
-        let log = stores::receipts(&config)?;
+        let log = stores::filed(&config).await?;
         if common.json {
             ask.max = self.max.unwrap_or(0);
             match export::export(log, ask, self.reveal, PAGE_DEFAULT, &mut io::stdout()).await {

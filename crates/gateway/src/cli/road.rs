@@ -10,6 +10,8 @@ use nightgate_core::ruleset::PackSource;
 use nightgate_core::{Channel, PackFault, Purpose, Ruleset};
 
 use super::Failure;
+use super::beyond::Beyond;
+use super::stores::Stores;
 use crate::alert::AlertPort;
 use crate::alert::count::CountPort;
 use crate::alert::desk::{Alerts, DeskOptions};
@@ -17,20 +19,15 @@ use crate::alert::log::LogPort;
 use crate::alert::slack::{SlackOptions, SlackPort};
 use crate::clock::Clock;
 use crate::config::{
-    Config, ConsentValidity, HoldKind, LaneConfig, OnUnknown as ConfiguredOnUnknown, SinkConfig,
+    Config, ConsentValidity, LaneConfig, OnUnknown as ConfiguredOnUnknown, SinkConfig,
     WebhookConfig,
 };
 use crate::consent::ConsentBook;
-use crate::consent::memory::MemoryBook;
-use crate::consent::sqlite::SqliteBook;
 use crate::decider::Decider;
 use crate::gate::{Gate, GateParts, Routes};
-use crate::hold::open::OpenOptions;
-use crate::hold::{self, HoldStore, Lane};
+use crate::hold::{HoldStore, Lane};
 use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
-use crate::receipt::memory::MemoryLog;
-use crate::receipt::sqlite::SqliteLog;
 use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
@@ -65,16 +62,6 @@ pub struct Road {
     pub releaser: Arc<Releaser>,
 }
 
-/// The parts that keep something.
-pub struct Stores {
-    /// Where messages are held.
-    pub hold: Arc<dyn HoldStore>,
-    /// Where consents live.
-    pub consent: Arc<dyn ConsentBook>,
-    /// Where receipts are filed.
-    pub receipts: Arc<dyn ReceiptLog>,
-}
-
 impl Road {
     /// Opens the stores of `config` and joins all parts. `random` jitters waits; a seeded one makes
     /// a night that can be told again.
@@ -86,8 +73,9 @@ impl Road {
         clock: Arc<dyn Clock>,
         random: fastrand::Rng,
     ) -> Result<Self, Failure> {
-        let stores = Stores::open(config, &*clock).await?;
-        let sinks = sinks(config, &clock)?;
+        let beyond = Beyond::new(config);
+        let stores = Stores::open(config, &clock, &beyond).await?;
+        let sinks = sinks(config, &clock, &beyond).await?;
         let ports = ports(config, &clock)?;
         Self::join(config, clock, random, stores, sinks, ports)
     }
@@ -151,40 +139,6 @@ impl Road {
             metrics,
             gate,
             releaser,
-        })
-    }
-}
-
-impl Stores {
-    /// Opens what `config` names.
-    ///
-    /// # Errors
-    /// When a store cannot be opened; the text says which and why.
-    pub async fn open(config: &Config, clock: &dyn Clock) -> Result<Self, Failure> {
-        let dir = &config.data.dir;
-        let kind = config.hold.store;
-        let options = OpenOptions {
-            dir: dir.clone(),
-            horizon: config.hold.keep_ids,
-            max_bytes: config.hold.max_bytes,
-            shelf_max: config.hold.shelf_max,
-            keep_free: config.hold.keep_free,
-        };
-        let hold = hold::open::open(kind.as_str(), &options, clock.now()).await?;
-        let (consent, receipts): (Arc<dyn ConsentBook>, Arc<dyn ReceiptLog>) = match kind {
-            HoldKind::Memory => (
-                Arc::new(MemoryBook::default()),
-                Arc::new(MemoryLog::default()),
-            ),
-            HoldKind::Shelf | HoldKind::Sqlite => (
-                Arc::new(SqliteBook::open(&dir.join("consent.db"))?),
-                Arc::new(SqliteLog::open(&dir.join("receipts.db"))?),
-            ),
-        };
-        Ok(Self {
-            hold,
-            consent,
-            receipts,
         })
     }
 }
@@ -279,13 +233,16 @@ fn lane_options(config: &Config, lane: &LaneConfig) -> LaneOptions {
     }
 }
 
-pub(super) fn sinks(
+/// The sink of each lane, in order.
+pub(super) async fn sinks(
     config: &Config,
     clock: &Arc<dyn Clock>,
+    beyond: &Beyond,
 ) -> Result<Vec<Arc<dyn Sink>>, Failure> {
-    let sink = |lane: &LaneConfig| -> Result<Arc<dyn Sink>, Failure> {
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::with_capacity(config.lanes.len());
+    for lane in &config.lanes {
         let clock = Arc::clone(clock);
-        Ok(match &lane.sink {
+        sinks.push(match &lane.sink {
             SinkConfig::Log(log) => match &log.path {
                 Some(path) => Arc::new(LogSink::file(path, clock)?),
                 None => Arc::new(LogSink::stdout(clock)),
@@ -293,9 +250,10 @@ pub(super) fn sinks(
             SinkConfig::Webhook(webhook) => {
                 Arc::new(WebhookSink::new(&webhook_options(webhook), clock)?)
             }
-        })
-    };
-    config.lanes.iter().map(sink).collect()
+            SinkConfig::Sqs(sqs) => beyond.sink(sqs, clock).await?,
+        });
+    }
+    Ok(sinks)
 }
 
 fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {

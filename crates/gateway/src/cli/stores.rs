@@ -1,67 +1,171 @@
-//! Opens what a command needs of the data directory, also while a gateway runs: SQLite lets both
-//! in, and the owner of a shelf store serves the commands beside it.
+//! Opens what a command needs of the stores, also while a gateway runs: SQLite lets both in, and
+//! the owner of a shelf store serves the commands beside it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Failure;
-use super::road::Stores;
-use crate::clock::Clock;
-use crate::config::{Config, HoldKind};
+use super::beyond::Beyond;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConsentStore, HoldKind, ReceiptStore};
 use crate::consent::ConsentBook;
+use crate::consent::http::{HttpBook, HttpOptions};
+use crate::consent::memory::MemoryBook;
 use crate::consent::sqlite::SqliteBook;
-use crate::hold;
+use crate::hold::open::OpenOptions;
+use crate::hold::{self, HoldStore};
 use crate::receipt::ReceiptLog;
+use crate::receipt::lines::LinesLog;
+use crate::receipt::memory::MemoryLog;
 use crate::receipt::sqlite::SqliteLog;
 
-/// The file of consents, as [`Stores::open`] names it.
+/// The file of consents.
 const CONSENT: &str = "consent.db";
-/// The file of receipts, likewise.
+/// The file of receipts.
 const RECEIPTS: &str = "receipts.db";
 
-/// Every store, which must be there already: a command that looks makes no empty data directory.
-pub(super) async fn all(config: &Config, clock: &dyn Clock) -> Result<Stores, Failure> {
-    let kept = match config.hold.store {
-        HoldKind::Shelf => hold::open::SHELF_DIR,
-        HoldKind::Sqlite | HoldKind::Memory => hold::sqlite::FILE,
+/// The parts that keep something.
+pub(crate) struct Stores {
+    /// Where messages are held.
+    pub(crate) hold: Arc<dyn HoldStore>,
+    /// Where consents live.
+    pub(crate) consent: Arc<dyn ConsentBook>,
+    /// Where receipts are filed.
+    pub(crate) receipts: Arc<dyn ReceiptLog>,
+}
+
+impl Stores {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    /// When a store cannot be opened; the text says which and why.
+    pub(crate) async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        beyond: &Beyond,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            hold: hold(config, clock, beyond).await?,
+            consent: consent(config, clock, beyond).await?,
+            receipts: receipts(config, clock, beyond).await?,
+        })
+    }
+}
+
+async fn hold(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    beyond: &Beyond,
+) -> Result<Arc<dyn HoldStore>, Failure> {
+    if config.hold.store == HoldKind::Sqs {
+        return beyond.hold(config, clock).await;
+    }
+    let options = OpenOptions {
+        dir: config.data.dir.clone(),
+        horizon: config.hold.keep_ids,
+        max_bytes: config.hold.max_bytes,
+        shelf_max: config.hold.shelf_max,
+        keep_free: config.hold.keep_free,
     };
-    there(config, kept)?;
-    Stores::open(config, clock).await
+    let store = config.hold.store.as_str();
+    Ok(hold::open::open(store, &options, clock.now()).await?)
+}
+
+async fn consent(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    beyond: &Beyond,
+) -> Result<Arc<dyn ConsentBook>, Failure> {
+    Ok(match (config.consent.store, &config.consent.http) {
+        (ConsentStore::DynamoDb, _) => beyond.consent(config, clock).await?,
+        (ConsentStore::Http, Some(http)) => {
+            let options = HttpOptions {
+                url: http.url.clone(),
+                token: http.token.clone(),
+                timeout: http.timeout,
+                cache_for: http.cache_for,
+                batch_max: http.batch_max,
+            };
+            Arc::new(HttpBook::new(options, Arc::clone(clock))?)
+        }
+        _ if config.hold.store == HoldKind::Memory => Arc::new(MemoryBook::default()),
+        _ => Arc::new(SqliteBook::open(&config.data.dir.join(CONSENT))?),
+    })
+}
+
+async fn receipts(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    beyond: &Beyond,
+) -> Result<Arc<dyn ReceiptLog>, Failure> {
+    Ok(match &config.receipts.store {
+        ReceiptStore::Lines => Arc::new(LinesLog::new(std::io::stdout())),
+        ReceiptStore::Sqs(queue) => beyond.receipts(queue, clock).await?,
+        ReceiptStore::Embedded if config.hold.store == HoldKind::Memory => {
+            Arc::new(MemoryLog::default())
+        }
+        ReceiptStore::Embedded => Arc::new(SqliteLog::open(&config.data.dir.join(RECEIPTS))?),
+    })
+}
+
+/// Every store, which must be there already: a command that looks makes no empty data directory.
+pub(crate) async fn all(config: &Config) -> Result<Stores, Failure> {
+    match config.hold.store {
+        HoldKind::Shelf => there(config.data.dir.join(hold::open::SHELF_DIR))?,
+        HoldKind::Sqlite => there(config.data.dir.join(hold::sqlite::FILE))?,
+        HoldKind::Sqs => {}
+        HoldKind::Memory => return Err(gone("hold.store")),
+    }
+    Stores::open(config, &clock(), &Beyond::new(config)).await
 }
 
 /// The receipts, which must be there already.
-pub(super) fn receipts(config: &Config) -> Result<Arc<dyn ReceiptLog>, Failure> {
-    there(config, RECEIPTS)?;
-    Ok(Arc::new(SqliteLog::open(&config.data.dir.join(RECEIPTS))?))
+pub(crate) async fn filed(config: &Config) -> Result<Arc<dyn ReceiptLog>, Failure> {
+    if config.receipts.store == ReceiptStore::Embedded {
+        if config.hold.store == HoldKind::Memory {
+            return Err(gone("hold.store"));
+        }
+        there(config.data.dir.join(RECEIPTS))?;
+    }
+    receipts(config, &clock(), &Beyond::new(config)).await
 }
 
 /// The consent book, made if it is missing: an import may come before the first message.
-pub(super) fn consent(config: &Config) -> Result<Arc<dyn ConsentBook>, Failure> {
-    durable(config)?;
-    Ok(Arc::new(SqliteBook::open(&config.data.dir.join(CONSENT))?))
+pub(crate) async fn book(config: &Config) -> Result<Arc<dyn ConsentBook>, Failure> {
+    if is_in_memory(config) {
+        return Err(gone("hold.store"));
+    }
+    consent(config, &clock(), &Beyond::new(config)).await
 }
 
 /// The consent book, if there is one.
-pub(super) fn consent_if_there(config: &Config) -> Result<Option<Arc<dyn ConsentBook>>, Failure> {
-    if config.hold.store == HoldKind::Memory || !config.data.dir.join(CONSENT).exists() {
+pub(crate) async fn book_if_there(
+    config: &Config,
+) -> Result<Option<Arc<dyn ConsentBook>>, Failure> {
+    let embedded = config.consent.store == ConsentStore::Embedded;
+    if is_in_memory(config) || embedded && !config.data.dir.join(CONSENT).exists() {
         return Ok(None);
     }
-    consent(config).map(Some)
+    book(config).await.map(Some)
 }
 
-fn durable(config: &Config) -> Result<(), Failure> {
-    match config.hold.store {
-        HoldKind::Shelf | HoldKind::Sqlite => Ok(()),
-        HoldKind::Memory => Err(Failure::usage(format!(
-            "`hold.store` is \"memory\": nothing outlives a process, so there is nothing to open; \
-             ask the running gateway over HTTP, or set it to \"{}\"",
-            HoldKind::DEFAULT.as_str()
-        ))),
-    }
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::default())
 }
 
-fn there(config: &Config, file: &str) -> Result<(), Failure> {
-    durable(config)?;
-    let path = config.data.dir.join(file);
+fn is_in_memory(config: &Config) -> bool {
+    config.consent.store == ConsentStore::Embedded && config.hold.store == HoldKind::Memory
+}
+
+fn gone(key: &str) -> Failure {
+    Failure::usage(format!(
+        "`{key}` is \"memory\": nothing outlives a process, so there is nothing to open; ask the \
+         running gateway over HTTP, or set it to \"{}\"",
+        HoldKind::DEFAULT.as_str()
+    ))
+}
+
+fn there(path: PathBuf) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
     }

@@ -12,7 +12,11 @@ use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 
 use super::check::Reader;
-use super::sections::{LaneConfig, LogSinkConfig, OnUnknown, SinkConfig, WebhookConfig};
+use super::named::LANE;
+use super::remote::read as remote;
+use super::sections::{
+    LaneConfig, LogSinkConfig, OnUnknown, SinkConfig, SqsSinkConfig, WebhookConfig,
+};
 use crate::secret::Secret;
 
 const fn seconds(from: i64, to: i64) -> RangeInclusive<SignedDuration> {
@@ -42,7 +46,7 @@ const CONNECT_TIMEOUT: RangeInclusive<SignedDuration> =
 
 /// Reads every lane; `lease_ttl` must outlast each hand-over twice.
 pub(super) fn lanes(read: &mut Reader<'_>, lease_ttl: SignedDuration) -> Vec<LaneConfig> {
-    let names: Vec<&str> = read.settings.lanes().collect();
+    let names: Vec<&str> = read.settings.names(LANE).collect();
     if let Some(name) = names.get(LANES_MAX) {
         read.fault(
             &format!("lane.{name}"),
@@ -95,10 +99,15 @@ enum SinkKind {
     #[default]
     Log,
     Webhook,
+    Sqs,
 }
 
 fn sink(read: &mut Reader<'_>, name: &str, lease_ttl: SignedDuration) -> Option<SinkConfig> {
-    let kinds = [("log", SinkKind::Log), ("webhook", SinkKind::Webhook)];
+    let kinds = [
+        ("log", SinkKind::Log),
+        ("webhook", SinkKind::Webhook),
+        ("sqs", SinkKind::Sqs),
+    ];
     match read.choice(&format!("lane.{name}.sink"), &kinds) {
         SinkKind::Log => {
             let path = read.some_text(&format!("lane.{name}.log.path"));
@@ -107,6 +116,10 @@ fn sink(read: &mut Reader<'_>, name: &str, lease_ttl: SignedDuration) -> Option<
             }))
         }
         SinkKind::Webhook => webhook(read, name, lease_ttl).map(SinkConfig::Webhook),
+        SinkKind::Sqs => Some(SinkConfig::Sqs(SqsSinkConfig {
+            queue: remote::queue(read, &format!("lane.{name}.sqs.queue")),
+            requests: read.whole(&format!("lane.{name}.sqs.requests"), IN_FLIGHT),
+        })),
     }
 }
 

@@ -7,7 +7,8 @@ use toml::Value;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::fault::{Fault, Origin};
-use super::raw::{Entry, Layer, Place, Shape, join, lane_of_key, type_name, typed};
+use super::named::named;
+use super::raw::{Entry, Layer, Place, Shape, join, type_name, typed};
 
 /// What every variable of ours starts with.
 const ENV_PREFIX: &str = "NIGHTGATE_";
@@ -38,19 +39,17 @@ impl<'a> Reading<'a> {
         });
     }
 
-    fn note_lane(&mut self, key: &str, origin: &Origin) {
-        if let Some(name) = lane_of_key(key) {
-            self.layer
-                .lanes
-                .entry(name.to_owned())
-                .or_insert_with(|| origin.clone());
+    fn note_name(&mut self, key: &str, origin: &Origin) {
+        if let Some((group, name)) = named(key) {
+            let chosen = self.layer.chosen.entry((group, name.to_owned()));
+            chosen.or_insert_with(|| origin.clone());
         }
     }
 
     fn put(&mut self, origin: Origin, key: &str, value: Result<Value, String>) {
         match value {
             Ok(value) => {
-                self.note_lane(key, &origin);
+                self.note_name(key, &origin);
                 self.layer
                     .entries
                     .insert(key.to_owned(), Entry { value, origin });
@@ -100,7 +99,7 @@ fn walk(
         match (reading.shape.place(&key), value.get_ref()) {
             (Err(rule), _) => reading.fault(at, &key, rule),
             (Ok(Place::Section), DeValue::Table(inner)) => {
-                reading.note_lane(&key, &at);
+                reading.note_name(&key, &at);
                 walk(reading, origin, &key, inner);
             }
             (Ok(Place::Section), _) => {

@@ -8,16 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
 use super::fault::{Fault, Origin};
+use super::named::{GROUPS, Group, check_name, general, named};
 
 /// The default file.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 
-/// The section whose keys are names the user chooses.
-const LANE: &str = "lane";
-/// The lane whose keys stand for those of every lane.
-const LANE_EXEMPLAR: &str = "main";
-/// Longest lane name, in bytes: it stands in every metric and log line of the lane.
-const LANE_NAME_MAX_BYTES: usize = 32;
 /// Keys that hold secrets. `*` stands for any lane's name.
 const SECRETS: &[&str] = &[
     "http.producer_token",
@@ -26,6 +21,7 @@ const SECRETS: &[&str] = &[
     "lane.*.webhook.secret",
     "lane.*.webhook.headers",
     "alerts.slack_url",
+    "consent.http.token",
 ];
 /// The map among them, which cannot be a file.
 const SECRET_MAP: &str = "lane.*.webhook.headers";
@@ -41,18 +37,21 @@ pub(super) struct Entry {
     pub(super) origin: Origin,
 }
 
-/// What one layer says: values by dotted key, and the lanes it names.
+/// Names that the user chose, by their section, and where each came from.
+pub(super) type Chosen = BTreeMap<(&'static Group, String), Origin>;
+
+/// What one layer says: values by dotted key, and the names it chooses.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     pub(super) entries: BTreeMap<String, Entry>,
-    pub(super) lanes: BTreeMap<String, Origin>,
+    pub(super) chosen: Chosen,
 }
 
 /// All layers, one on the other.
 #[derive(Debug)]
 pub(super) struct Settings {
     entries: BTreeMap<String, Entry>,
-    lanes: BTreeMap<String, Origin>,
+    chosen: Chosen,
 }
 
 /// What stands at a place of the default file.
@@ -63,25 +62,11 @@ pub(super) enum Place<'a> {
     Key(&'a Value),
 }
 
-/// The shape of a configuration: every key of the default file, lanes under the name `*`.
+/// The shape of a configuration: every key of the default file, chosen names as `*`.
 #[derive(Debug)]
 pub(super) struct Shape {
     keys: BTreeMap<String, Value>,
     sections: BTreeSet<String>,
-}
-
-/// `lane.NAME.rate` -> `lane.*.rate`.
-pub(super) fn general(key: &str) -> String {
-    let mut parts: Vec<&str> = key.split('.').collect();
-    if let [LANE, name, ..] = parts.as_mut_slice() {
-        *name = "*";
-    }
-    parts.join(".")
-}
-
-/// The lane a key belongs to.
-pub(super) fn lane_of_key(key: &str) -> Option<&str> {
-    key.strip_prefix(LANE)?.strip_prefix('.')?.split('.').next()
 }
 
 /// Whether the value of `key` must never be shown.
@@ -98,7 +83,8 @@ impl Shape {
         };
         // The file is part of the binary; `the_default_file_parses_and_checks_clean` holds it.
         shape.add("", &DEFAULT_TOML.parse().unwrap_or_default());
-        shape.sections.insert(LANE.to_owned());
+        let groups = GROUPS.iter().map(|group| group.name.to_owned());
+        shape.sections.extend(groups);
         for secret in SECRETS.iter().filter(|secret| **secret != SECRET_MAP) {
             shape.keys.insert(
                 format!("{secret}{FILE_SUFFIX}"),
@@ -126,8 +112,8 @@ impl Shape {
     /// # Errors
     /// The rule that an unknown key breaks.
     pub(super) fn place(&self, key: &str) -> Result<Place<'_>, String> {
-        if let Some(name) = lane_of_key(key) {
-            lane_name(name)?;
+        if let Some((group, name)) = named(key) {
+            check_name(group, name)?;
         }
         let general = general(key);
         if let Some(default) = self.keys.get(&general) {
@@ -138,7 +124,7 @@ impl Shape {
         }
         Err(match self.nearest(&general) {
             Some(near) => {
-                let near = near.replacen('*', lane_of_key(key).unwrap_or("NAME"), 1);
+                let near = near.replacen('*', named(key).map_or("NAME", |(_, name)| name), 1);
                 format!("is unknown; did you mean `{near}`?")
             }
             None => "is unknown; config/default.toml has every key".to_owned(),
@@ -157,21 +143,6 @@ impl Shape {
         near.map(|(_, key)| key)
             .or_else(|| known().find(|key| general.contains('.') && name(key) == name(general)))
     }
-}
-
-fn lane_name(name: &str) -> Result<(), String> {
-    let fits = name.len() <= LANE_NAME_MAX_BYTES
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && !name.contains("__");
-    fits.then_some(()).ok_or_else(|| {
-        format!(
-            "is no name for a lane: a lower-case letter, then lower-case letters, digits or \
-             single `_`, {LANE_NAME_MAX_BYTES} at most"
-        )
-    })
 }
 
 /// `a` and `b` joined by a dot.
@@ -242,7 +213,7 @@ impl Settings {
         let mut faults = Vec::new();
         let mut settings = Self {
             entries: BTreeMap::new(),
-            lanes: BTreeMap::new(),
+            chosen: BTreeMap::new(),
         };
         for layer in layers {
             for (key, entry) in &layer.entries {
@@ -263,7 +234,7 @@ impl Settings {
                 }
             }
             settings.entries.extend(layer.entries);
-            settings.lanes.extend(layer.lanes);
+            settings.chosen.extend(layer.chosen);
         }
         settings.fill(shape);
         (settings, faults)
@@ -271,8 +242,11 @@ impl Settings {
 
     /// Fills in what no layer said.
     fn fill(&mut self, shape: &Shape) {
-        if self.lanes.is_empty() {
-            self.lanes.insert(LANE_EXEMPLAR.to_owned(), Origin::Default);
+        for group in GROUPS.iter().filter(|group| group.standing) {
+            if self.names(group.name).next().is_none() {
+                let exemplar = (group, group.exemplar.to_owned());
+                self.chosen.insert(exemplar, Origin::Default);
+            }
         }
         for (general, default) in &shape.keys {
             if is_secret(general.trim_end_matches(FILE_SUFFIX)) && general.ends_with(FILE_SUFFIX) {
@@ -282,12 +256,12 @@ impl Settings {
                 value: default.clone(),
                 origin: Origin::Default,
             };
-            if lane_of_key(general).is_none() {
+            let Some((group, _)) = named(general) else {
                 self.entries.entry(general.clone()).or_insert(entry);
                 continue;
-            }
-            for lane in self.lanes.keys() {
-                let key = general.replacen('*', lane, 1);
+            };
+            for (_, name) in self.chosen.keys().filter(|(of, _)| *of == group) {
+                let key = general.replacen('*', name, 1);
                 self.entries.entry(key).or_insert_with(|| entry.clone());
             }
         }
@@ -298,8 +272,8 @@ impl Settings {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// Where the value of `key` came from: its own place, that of its file, or, for what a lane
-    /// leaves out, the lane's.
+    /// Where the value of `key` came from: its own place, that of its file, or, for what a lane or
+    /// source leaves out, the lane's or source's.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let said = |key: &str| {
             let origin = self.entries.get(key).map(|entry| &entry.origin);
@@ -307,14 +281,18 @@ impl Settings {
         };
         said(key)
             .or_else(|| said(&format!("{key}{FILE_SUFFIX}")))
-            .or_else(|| lane_of_key(key).and_then(|name| self.lanes.get(name)))
+            .or_else(|| {
+                let (group, name) = named(key)?;
+                self.chosen.get(&(group, name.to_owned()))
+            })
             .cloned()
             .unwrap_or(Origin::Default)
     }
 
-    /// The names of the lanes.
-    pub(super) fn lanes(&self) -> impl Iterator<Item = &str> {
-        self.lanes.keys().map(String::as_str)
+    /// The names chosen in `section`.
+    pub(super) fn names(&self, section: &str) -> impl Iterator<Item = &str> {
+        let chosen = self.chosen.keys();
+        chosen.filter_map(move |(of, name)| (of.name == section).then_some(name.as_str()))
     }
 
     /// Every key with its value, secrets hidden, and where it came from.

@@ -12,6 +12,7 @@ use super::check::Reader;
 use super::fault::Fault;
 use super::lanes;
 use super::raw::Settings;
+use super::remote::read as remote;
 use super::sections::{
     AlertsConfig, ClockConfig, Config, ConsentConfig, ConsentValidity, DataConfig, HoldConfig,
     HoldKind, HttpConfig, LogConfig, LogFormat, ReleaseConfig, RulesConfig,
@@ -78,7 +79,10 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
     };
     let hold = hold(read);
     let rules = rules(read);
+    let (store, consent_http) = remote::consent(read);
     let consent = ConsentConfig {
+        store,
+        http: consent_http,
         validity: read
             .parsed("consent.validity", validity)
             .unwrap_or_default(),
@@ -87,7 +91,10 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
         jump_tolerance: read.duration("clock.jump_tolerance", JUMP_TOLERANCE),
         freeze: read.duration("clock.freeze", FREEZE),
     };
+    let receipts = remote::receipts(read);
+    let (dynamodb, aws) = (remote::dynamodb(read), remote::aws(read));
     let lanes = lanes::lanes(read, release.lease_ttl);
+    let (sources, lambda) = (remote::sources(read), remote::lambda(read));
     let alerts = alerts(read);
     let log = log(read);
     match (house, http) {
@@ -97,10 +104,15 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
             hold,
             rules,
             consent,
+            receipts,
+            dynamodb,
+            aws,
             http,
             clock,
             release,
             lanes,
+            sources,
+            lambda,
             alerts,
             log,
         }),
@@ -144,6 +156,7 @@ fn hold(read: &mut Reader<'_>) -> HoldConfig {
         max_bytes,
         shelf_max,
         keep_free: read.whole("hold.keep_free", FREE_BYTES),
+        sqs: remote::hold(read),
     }
 }
 

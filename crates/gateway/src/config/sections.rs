@@ -9,6 +9,10 @@ use jiff::SignedDuration;
 use nightgate_core::{Channel, House, Language, Purpose};
 use tracing::level_filters::LevelFilter;
 
+use super::remote::{
+    AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, ReceiptStore,
+    ReceiptsConfig, SourceConfig, SqsHoldConfig,
+};
 use crate::secret::Secret;
 
 /// Every setting, checked.
@@ -24,6 +28,12 @@ pub struct Config {
     pub rules: RulesConfig,
     /// `[consent]`.
     pub consent: ConsentConfig,
+    /// `[receipts]`.
+    pub receipts: ReceiptsConfig,
+    /// `[dynamodb]`.
+    pub dynamodb: DynamoConfig,
+    /// `[aws]`.
+    pub aws: AwsConfig,
     /// `[http]`.
     pub http: HttpConfig,
     /// `[clock]`.
@@ -33,6 +43,10 @@ pub struct Config {
     /// `[lane.NAME]`, by name. No two carry the same purpose by the same channel; see
     /// [`Config::lane_of`].
     pub lanes: Vec<LaneConfig>,
+    /// `[source.NAME]`, by name.
+    pub sources: Vec<SourceConfig>,
+    /// `[lambda]`.
+    pub lambda: LambdaConfig,
     /// `[alerts]`.
     pub alerts: AlertsConfig,
     /// `[log]`.
@@ -53,6 +67,8 @@ pub enum HoldKind {
     Shelf,
     /// In a file in `data.dir`.
     Sqlite,
+    /// In queues of SQS.
+    Sqs,
     /// Nowhere: gone at exit.
     Memory,
 }
@@ -65,7 +81,7 @@ impl Default for HoldKind {
 
 impl HoldKind {
     /// Every store, the usual ones first.
-    pub const ALL: [Self; 3] = [Self::Sqlite, Self::Shelf, Self::Memory];
+    pub const ALL: [Self; 4] = [Self::Shelf, Self::Sqlite, Self::Sqs, Self::Memory];
     /// The store that the default file names: `the_default_file_names_the_default_store`.
     pub const DEFAULT: Self = Self::Shelf;
 
@@ -75,8 +91,15 @@ impl HoldKind {
         match self {
             Self::Shelf => "shelf",
             Self::Sqlite => "sqlite",
+            Self::Sqs => "sqs",
             Self::Memory => "memory",
         }
+    }
+
+    /// Whether it keeps its messages in `data.dir`.
+    #[must_use]
+    pub const fn is_on_disk(self) -> bool {
+        matches!(self, Self::Shelf | Self::Sqlite)
     }
 }
 
@@ -93,6 +116,8 @@ pub struct HoldConfig {
     pub shelf_max: Option<u64>,
     /// Bytes of the disk that stay free.
     pub keep_free: u64,
+    /// `[hold.sqs]`.
+    pub sqs: SqsHoldConfig,
 }
 
 /// `[rules]`.
@@ -119,6 +144,10 @@ pub enum ConsentValidity {
 /// `[consent]`.
 #[derive(Clone, Debug)]
 pub struct ConsentConfig {
+    /// Where consents live.
+    pub store: ConsentStore,
+    /// `[consent.http]`, if consents are asked for there.
+    pub http: Option<ConsentHttpConfig>,
     /// How long a consent stands unconfirmed.
     pub validity: ConsentValidity,
 }
@@ -227,6 +256,17 @@ pub enum SinkConfig {
     Log(LogSinkConfig),
     /// To an HTTP endpoint.
     Webhook(WebhookConfig),
+    /// To a queue of SQS.
+    Sqs(SqsSinkConfig),
+}
+
+/// `[lane.NAME.sqs]`.
+#[derive(Clone, Debug)]
+pub struct SqsSinkConfig {
+    /// Name or address of the queue.
+    pub queue: String,
+    /// Requests under way at once, for each batch.
+    pub requests: usize,
 }
 
 /// `[lane.NAME.log]`.
@@ -298,6 +338,14 @@ impl LaneConfig {
 }
 
 impl Config {
+    /// Whether anything lives in `data.dir`.
+    #[must_use]
+    pub fn uses_disk(&self) -> bool {
+        let embedded = self.consent.store == ConsentStore::Embedded
+            || self.receipts.store == ReceiptStore::Embedded;
+        self.hold.store.is_on_disk() || self.hold.store != HoldKind::Memory && embedded
+    }
+
     /// The lane that carries `purpose` by `channel`: one that names the channel before one with
     /// `["*"]`; `None` if no lane does.
     #[must_use]

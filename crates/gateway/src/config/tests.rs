@@ -4,6 +4,8 @@ use nightgate_core::{Channel, Purpose};
 
 use super::*;
 
+mod remote;
+
 fn load(file: &str, env: &[(&str, &str)], flags: &[&str]) -> Result<Loaded, Faults> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("nightgate.toml");

@@ -1,5 +1,8 @@
 //! The port behind which consents live. History is kept for proof; the current state for decisions.
 
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
+pub mod http;
 pub mod import;
 pub mod memory;
 pub mod sqlite;

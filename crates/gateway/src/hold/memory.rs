@@ -269,6 +269,8 @@ impl HoldStore for MemoryHold {
             order: true,
             pick: true,
             exact_depth: true,
+            find: true,
+            prompt: true,
             recall: true,
             redate: true,
         }

@@ -13,6 +13,8 @@ pub mod remote;
 pub mod room;
 pub mod shelf;
 pub mod sqlite;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 mod state;
 
 use std::path::Path;
@@ -251,9 +253,15 @@ pub struct Capability {
     pub order: bool,
     /// `lease` can pick one campaign.
     pub pick: bool,
-    /// `shelves` counts exactly.
+    /// `shelves` and `next_due` tell exactly what is there.
     pub exact_depth: bool,
-    /// `recall` by id, campaign and recipient, with exact counts.
+    /// `find` and `list` know every message. Without it `find` knows nothing, and `list` at most
+    /// what is buried.
+    pub find: bool,
+    /// A message is lent at its very due. Without it, up to a second late, never early.
+    pub prompt: bool,
+    /// `recall` by id, campaign and recipient; with exact counts where `exact_depth` is promised,
+    /// else what is taken back is counted as nothing and never lent.
     pub recall: bool,
     /// `redate` moves shelves without rewriting messages.
     pub redate: bool,
@@ -305,6 +313,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - order is priority, then due, then arrival (`order`)
+    /// - at its very due (`prompt`)
     /// - what was put back or aside arrives anew; what lapsed or was re-dated does not (`order`)
     /// - nothing due after `now`, nothing on loan, buried, recalled or done is lent
     /// - a message put or deferred late, with a due already passed, is still lent (no cursor)
@@ -326,6 +335,7 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Behaviour
     /// - never before `now`: what is due already is due now
+    /// - without `exact_depth`, when it is next worth asking
     async fn next_due(&self, lane: &Lane, now: Timestamp) -> Result<Option<Timestamp>>;
 
     /// Shelves that are not empty, by lane, priority, due. `lane`: only that one. `due_by`: only

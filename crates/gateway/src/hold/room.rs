@@ -24,7 +24,7 @@ pub enum Refusing {
     All,
 }
 
-/// What ran out. Its name is the key in the configuration that sets it.
+/// What ran out. Its name is the key in the configuration that sets it, if one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Bytes held.
@@ -33,16 +33,19 @@ pub enum Limit {
     KeepFree,
     /// Messages on one shelf.
     ShelfMax,
+    /// Bytes of one message: this store can never hold it.
+    MessageMax,
 }
 
 impl Limit {
-    /// The key that sets it.
+    /// The key that sets it; words for what no key sets.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MaxBytes => "hold.max_bytes",
             Self::KeepFree => "hold.keep_free",
             Self::ShelfMax => "hold.shelf_max",
+            Self::MessageMax => "the largest message of this store",
         }
     }
 }
@@ -56,6 +59,8 @@ pub struct Room {
     pub max: Option<u64>,
     /// Who is turned away at present.
     pub refusing: Refusing,
+    /// Most bytes of one message as this store writes it; `None`: whatever the gate lets in.
+    pub message_max: Option<u64>,
 }
 
 impl Room {
@@ -72,6 +77,7 @@ impl Room {
             used,
             max,
             refusing,
+            message_max: None,
         }
     }
 
@@ -88,6 +94,10 @@ impl Room {
     /// What a message of this purpose ran into when the hold answered that it is full.
     #[must_use]
     pub fn limit(&self, purpose: Purpose) -> Limit {
+        if !self.refuses(purpose) && self.message_max.is_some() {
+            // Such a store has no shelves that fill.
+            return Limit::MessageMax;
+        }
         if !self.refuses(purpose) {
             // Others of this purpose are taken in, so it is this one's shelf.
             return Limit::ShelfMax;
@@ -160,6 +170,15 @@ mod tests {
         assert_eq!(limits(Room::of(0, MAX, 70, 50)), [KeepFree, ShelfMax]);
         assert_eq!(limits(Room::of(950, MAX, 0, 50)), [KeepFree, KeepFree]);
         assert_eq!(limits(Room::of(1_000, MAX, 70, 50)), [MaxBytes, MaxBytes]);
+    }
+
+    #[test]
+    fn a_store_with_a_largest_message_tells_that_a_message_was_too_large_for_it() {
+        let room = Room {
+            message_max: Some(1_000),
+            ..Room::default()
+        };
+        assert_eq!(room.limit(Purpose::Advertising), Limit::MessageMax);
     }
 
     #[test]

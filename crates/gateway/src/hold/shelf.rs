@@ -162,6 +162,8 @@ impl HoldStore for ShelfHold {
             order: true,
             pick: true,
             exact_depth: true,
+            find: true,
+            prompt: true,
             recall: true,
             redate: true,
         }

@@ -132,6 +132,8 @@ impl HoldStore for SqliteHold {
             order: true,
             pick: true,
             exact_depth: true,
+            find: true,
+            prompt: true,
             recall: true,
             redate: true,
         }

@@ -1,8 +1,11 @@
 //! The port behind which receipts live: the durable record of every decision and every outcome.
 
 pub mod export;
+pub mod lines;
 pub mod memory;
 pub mod sqlite;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use nightgate_core::MessageId;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::receipt::{Event, ReceiptAsk, ReceiptLog};
 
 /// Receipts read at a time. A message has a handful: two or three for each hand-over and night.
@@ -24,7 +24,8 @@ pub(super) enum Trail {
 }
 
 impl Trail {
-    /// Reads the receipts of `id`.
+    /// Reads the receipts of `id`. Where they went elsewhere and cannot be read, whatever was on
+    /// loan may have gone.
     pub(super) async fn of(receipts: &dyn ReceiptLog, id: &MessageId) -> Result<Self> {
         let mut events = Vec::new();
         let mut ask = ReceiptAsk {
@@ -33,7 +34,10 @@ impl Trail {
             ..ReceiptAsk::default()
         };
         loop {
-            let page = receipts.query(&ask).await?;
+            let page = match receipts.query(&ask).await {
+                Err(error) if error.kind == Kind::Unsupported => return Ok(Self::Open),
+                page => page?,
+            };
             events.extend(page.iter().map(|filed| filed.receipt.event));
             match page.last() {
                 Some(last) => ask.after = Some(last.seq),
@@ -86,6 +90,13 @@ mod tests {
             of(&[Accepted, Attempted, Attempted, Delivered, Retry]),
             Trail::Delivered
         );
+    }
+
+    #[tokio::test]
+    async fn receipts_that_cannot_be_read_leave_every_trail_open() {
+        let log = crate::receipt::lines::LinesLog::new(std::io::sink());
+        let id = MessageId::new("m-1").unwrap();
+        assert_eq!(Trail::of(&log, &id).await.unwrap(), Trail::Open);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod cli_care;
 #[cfg(test)]
+mod cli_demo;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod cli_home;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nightgate_core::Recipient;
 
 use super::message_id;
-use crate::cli::road::Stores;
+use crate::cli::stores::Stores;
 use crate::cli::{Common, Failure, out, shown};
 use crate::config::Config;
 use crate::hold::{Lane, Recalled, Scope};

@@ -9,7 +9,7 @@ use nightgate_core::MessageId;
 use serde_json::json;
 
 use super::{verify, words};
-use crate::cli::road::Stores;
+use crate::cli::stores::Stores;
 use crate::cli::{Common, Done, EXIT_FAILED, EXIT_OK, Failure, out, shown};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, HoldKind};
@@ -56,7 +56,7 @@ impl Backup {
         let copied = opened.hold.backup(&to, now).await?;
         let report = match config.hold.store {
             HoldKind::Shelf => verify::check(&to).await?,
-            HoldKind::Sqlite | HoldKind::Memory => Report::default(),
+            HoldKind::Sqlite | HoldKind::Sqs | HoldKind::Memory => Report::default(),
         };
         if common.json {
             let (sound, path) = (report.is_sound(), to.display().to_string());

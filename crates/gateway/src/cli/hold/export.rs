@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 
-use crate::cli::road::Stores;
+use crate::cli::stores::Stores;
 use crate::cli::{Common, Done, EXIT_OK, EXIT_PARTIAL, Failure, out, shown};
 use crate::config::Config;
 use crate::hold::care::Lost;

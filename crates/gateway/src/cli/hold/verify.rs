@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::words;
 use crate::cli::{Common, Done, EXIT_FAILED, EXIT_OK, Failure, out, shown, stores};
-use crate::clock::SystemClock;
 use crate::config::{Config, HoldKind};
 use crate::hold::HoldStore;
 use crate::hold::care::{Finding, Report};
@@ -36,8 +35,8 @@ impl Verify {
     pub(super) async fn run(self, common: &Common) -> Done {
         let config = common.load()?.config;
         let report = match (&self.dir, config.hold.store) {
-            (None, HoldKind::Sqlite | HoldKind::Memory) => {
-                let opened = stores::all(&config, &SystemClock::default()).await?;
+            (None, HoldKind::Sqlite | HoldKind::Sqs | HoldKind::Memory) => {
+                let opened = stores::all(&config).await?;
                 opened.hold.verify().await?
             }
             (None, HoldKind::Shelf) => check(&there(&config)?).await?,

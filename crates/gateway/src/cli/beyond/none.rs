@@ -1,0 +1,61 @@
+//! A build that knows nothing beyond this machine: each question is answered with what to build.
+
+use std::sync::Arc;
+
+use crate::cli::Failure;
+use crate::clock::Clock;
+use crate::config::{Config, SqsSinkConfig};
+use crate::consent::ConsentBook;
+use crate::hold::HoldStore;
+use crate::receipt::ReceiptLog;
+use crate::sink::Sink;
+
+/// Nothing.
+#[derive(Debug)]
+pub(crate) struct Beyond;
+
+impl Beyond {
+    /// Nothing, whatever is configured.
+    #[must_use]
+    pub(crate) fn new(_: &Config) -> Self {
+        Self
+    }
+
+    pub(crate) async fn hold(
+        &self,
+        _: &Config,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn HoldStore>, Failure> {
+        Err(missing("`hold.store` = \"sqs\""))
+    }
+
+    pub(crate) async fn sink(
+        &self,
+        _: &SqsSinkConfig,
+        _: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Sink>, Failure> {
+        Err(missing("a lane with `sink` = \"sqs\""))
+    }
+
+    pub(crate) async fn receipts(
+        &self,
+        _: &str,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn ReceiptLog>, Failure> {
+        Err(missing("`receipts.store` = \"sqs\""))
+    }
+
+    pub(crate) async fn consent(
+        &self,
+        _: &Config,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn ConsentBook>, Failure> {
+        Err(missing("`consent.store` = \"dynamodb\""))
+    }
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::usage(format!(
+        "{what} needs a build with AWS in it: cargo build --release --features full"
+    ))
+}

@@ -1,0 +1,265 @@
+//! The queues of one lane: a ready queue, wait queues by opening, and one for what is buried.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, civil};
+
+use super::body::Letter;
+use super::worth::{Worth, after};
+use crate::aws::queues::{DELAY_MAX, Look, Queue};
+use crate::error::{Error, Kind, Result};
+use crate::hold::Lane;
+
+/// The place of the ready queue among the queues of a lane; wait queues follow.
+pub(super) const READY: usize = 0;
+
+/// A local time at which much opens, such as `08:00[Asia/Seoul]`: its messages have a wait queue of
+/// their own, so that it need not be asked at any other time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    time: civil::Time,
+    zone: TimeZone,
+}
+
+impl Opening {
+    /// Reads `08:00[Asia/Seoul]`.
+    ///
+    /// # Errors
+    /// Of kind `Invalid`, with the form that is wanted.
+    pub fn parse(text: &str) -> Result<Self> {
+        let parts = text.strip_suffix(']').and_then(|text| text.split_once('['));
+        let read = parts.and_then(|(time, zone)| {
+            let time = civil::Time::strptime("%H:%M", time).ok()?;
+            Some((time, TimeZone::get(zone).ok()?))
+        });
+        let (time, zone) = read.ok_or_else(|| {
+            let op = format!("read the opening `{text}`: it must be like 08:00[Asia/Seoul]");
+            Error::new(Kind::Invalid, "hold", op)
+        })?;
+        Ok(Self { time, zone })
+    }
+
+    /// Whether `due` is exactly this time on some day.
+    pub(super) fn is_at(&self, due: Timestamp) -> bool {
+        due.to_zoned(self.zone.clone()).time() == self.time
+    }
+
+    /// The next instant after `now` at which it is this time; on a day that leaves it out, the
+    /// instant that stands for it.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let today = now.to_zoned(self.zone.clone()).date();
+        let on = |day: civil::Date| {
+            let at = day.to_datetime(self.time).to_zoned(self.zone.clone());
+            at.ok().map(|at| at.timestamp()).filter(|at| *at > now)
+        };
+        on(today).or_else(|| on(today.tomorrow().ok()?))
+    }
+}
+
+/// One queue from which messages are lent.
+pub(super) struct Place {
+    pub(super) queue: Queue,
+    pub(super) opening: Option<Opening>,
+    state: Mutex<PlaceState>,
+}
+
+/// What this process knows of it.
+pub(super) struct PlaceState {
+    pub(super) worth: Worth,
+    /// The latest counts, and when they were read in monotonic time.
+    pub(super) look: Option<(Duration, Look)>,
+    /// Messages sent, due at once, that the counts may not hold yet.
+    pub(super) fresh: u64,
+    /// Undue messages that probes of ours hid, by until when.
+    hidden: BTreeMap<Timestamp, u64>,
+}
+
+impl PlaceState {
+    /// An undue message was hidden until then.
+    pub(super) fn hide(&mut self, until: Timestamp) {
+        self.worth.note(until);
+        *self.hidden.entry(until).or_default() += 1;
+    }
+
+    /// Messages in flight, as far as is known.
+    pub(super) fn in_flight(&mut self, now: Timestamp) -> u64 {
+        let later = self.hidden.split_off(&now);
+        self.hidden = later;
+        let told = self.look.as_ref().map_or(0, |(_, look)| look.in_flight);
+        self.hidden.values().sum::<u64>().max(told)
+    }
+}
+
+impl Place {
+    pub(super) fn new(queue: Queue, opening: Option<Opening>, every: SignedDuration) -> Self {
+        let state = PlaceState {
+            worth: Worth::new(every),
+            look: None,
+            fresh: 0,
+            hidden: BTreeMap::new(),
+        };
+        Self {
+            queue,
+            opening,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, PlaceState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the next opening, which other processes fill this queue for.
+    pub(super) fn note_opening(&self, now: Timestamp) {
+        if let Some(at) = self.opening.as_ref().and_then(|opening| opening.next(now)) {
+            self.state().worth.note(at);
+        }
+    }
+}
+
+/// The queues of one lane.
+pub(super) struct LaneQueues {
+    pub(super) lane: Lane,
+    /// The ready queue, the wait queues of the openings, and last the one of all other dues.
+    pub(super) places: Vec<Place>,
+    pub(super) buried: Queue,
+    /// Most bytes of a message that all of them take.
+    pub(super) bytes_max: usize,
+    /// Messages due in a moment, received already.
+    pub(super) early: Mutex<Vec<Early>>,
+}
+
+/// A message that was received a moment before its due by our clock.
+pub(super) struct Early {
+    pub(super) place: usize,
+    pub(super) handle: String,
+    pub(super) until: Timestamp,
+    pub(super) letter: Letter,
+}
+
+impl LaneQueues {
+    /// Where a message due at `due` goes, and with which delay.
+    pub(super) fn place_of(&self, due: Timestamp, now: Timestamp) -> (usize, Duration) {
+        let ahead = due.duration_since(now);
+        let ahead = Duration::try_from(ahead).unwrap_or(Duration::ZERO);
+        let delay = Duration::from_secs(ahead.as_secs() + u64::from(ahead.subsec_nanos() > 0));
+        if delay <= DELAY_MAX {
+            return (READY, delay);
+        }
+        let is_at = |place: &Place| place.opening.as_ref().is_some_and(|it| it.is_at(due));
+        let opening = self.places.iter().position(is_at);
+        (opening.unwrap_or(self.places.len() - 1), Duration::ZERO)
+    }
+
+    /// A message that is to be received from `due` on was sent to a place.
+    pub(super) fn sent(&self, place: usize, due: Timestamp, delay: Duration, now: Timestamp) {
+        let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
+        let at = match place {
+            READY => after(now, delay),
+            _ => due,
+        };
+        let mut state = self.places[place].state();
+        state.fresh += u64::from(at <= now);
+        state.worth.note(at);
+    }
+
+    pub(super) fn early(&self) -> MutexGuard<'_, Vec<Early>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use nightgate_core::{
+        Channel, Class, Message, MessageId, Priority, Purpose, Recipient, RecipientKey,
+    };
+
+    use super::*;
+    use crate::hold::Held;
+
+    /// A message due at an instant.
+    pub(in crate::hold::sqs) fn held(name: &str, due: &str) -> Held {
+        let due = due.parse().unwrap();
+        Held {
+            key: RecipientKey::from_stored("+821000000001"),
+            message: Message {
+                id: MessageId::new(name).unwrap(),
+                recipient: Recipient::new("010-0000-0001").unwrap(),
+                channel: Channel::Lms,
+                purpose: Purpose::Advertising,
+                campaign: Some("night".into()),
+                priority: Priority::default(),
+                jurisdiction: None,
+                zone: None,
+                send_at: None,
+                expires_at: None,
+                collapse_key: None,
+                content_type: "text/plain".into(),
+                attributes: BTreeMap::new(),
+                body: "hello".into(),
+            },
+            lane: Lane::new("sms"),
+            class: Class::from_name("advertising/lms/KR/Asia/Seoul"),
+            due,
+            accepted_at: due,
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_opening_is_a_local_time_of_any_day() {
+        let eight = Opening::parse("08:00[Asia/Seoul]").unwrap();
+        assert!(eight.is_at(at("2026-11-22T23:00:00Z")));
+        assert!(!eight.is_at(at("2026-11-22T23:00:01Z")));
+        let next = |now| eight.next(at(now)).unwrap().to_string();
+        assert_eq!(next("2026-11-22T22:59:59Z"), "2026-11-22T23:00:00Z");
+        assert_eq!(next("2026-11-22T23:00:00Z"), "2026-11-23T23:00:00Z");
+        let gap = Opening::parse("02:30[America/New_York]").unwrap();
+        let next = gap.next(at("2026-03-08T06:00:00Z")).unwrap();
+        assert_eq!(next.to_string(), "2026-03-08T07:30:00Z", "half past three");
+        for wrong in ["08:00", "8[Asia/Seoul]", "08:00[Seoul/Asia]", "25:00[UTC]"] {
+            let fault = Opening::parse(wrong).unwrap_err();
+            assert!(fault.to_string().contains("08:00[Asia/Seoul]"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_due_within_fifteen_minutes_is_ready_with_a_delay_and_others_wait_by_opening() {
+        let place = |name: &str, opening: Option<&str>| {
+            let opening = opening.map(|text| Opening::parse(text).unwrap());
+            Place::new(Queue::new(name), opening, SignedDuration::from_secs(60))
+        };
+        let lane = LaneQueues {
+            lane: Lane::new("sms"),
+            places: vec![
+                place("ready", None),
+                place("wait-1", Some("08:00[Asia/Seoul]")),
+                place("wait", None),
+            ],
+            buried: Queue::new("buried"),
+            bytes_max: 1,
+            early: Mutex::default(),
+        };
+        let now = at("2026-11-22T22:30:00Z");
+        let cases = [
+            ("2026-11-22T22:00:00Z", 0, 0),
+            ("2026-11-22T22:30:00Z", 0, 0),
+            ("2026-11-22T22:30:00.001Z", 0, 1),
+            ("2026-11-22T22:45:00Z", 0, 900),
+            ("2026-11-22T22:45:00.001Z", 2, 0),
+            ("2026-11-22T23:00:00Z", 1, 0),
+            ("2026-11-25T23:00:00Z", 1, 0),
+            ("2026-11-22T23:00:01Z", 2, 0),
+        ];
+        for (due, place, delay) in cases {
+            let right = (place, Duration::from_secs(delay));
+            assert_eq!(lane.place_of(at(due), now), right, "{due}");
+        }
+    }
+}
