@@ -107,6 +107,12 @@ impl Source {
         }
     }
 
+    /// What takes its messages in, whoever received them.
+    #[must_use]
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
     /// Takes messages in until `stopped` turns true. A receive that waits is given up then; what it
     /// may still bring is visible again when its time is up. What was received before is brought to
     /// its end.

@@ -1,0 +1,1 @@
+//! Calls into functions in memory.
