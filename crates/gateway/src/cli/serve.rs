@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use super::beyond::Beyond;
 use super::process::{interrupted, start_log};
 use super::road::Road;
 use super::{Common, Done, EXIT_OK, Failure};
@@ -32,6 +34,9 @@ impl Serve {
         start_log(&config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&config, Arc::clone(&clock), fastrand::Rng::new()).await?;
+        let (stop, stopped) = watch::channel(false);
+        let beyond = Beyond::new(&config);
+        let sources = beyond.start_sources(&config, &road, &stopped).await?;
         let listen = config.http.listen;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
@@ -41,16 +46,23 @@ impl Serve {
                 ))
             })?;
         tracing::info!(address = %listener.local_addr()?, data = %config.data.dir.display(),
-            hold = road.hold.name(), rules = %road.decider.rules().version(), "nightgate serves");
-        serve(&config, &road, listener).await;
+            hold = road.hold.name(), rules = %road.decider.rules().version(),
+            sources = sources.len(), "nightgate serves");
+        serve(&config, &road, listener, sources, stop).await;
         tracing::info!("nightgate has stopped");
         Ok(EXIT_OK)
     }
 }
 
 /// Serves until the process is interrupted; then lets requests and hand-overs under way end.
-async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) {
-    let (stop, stopped) = watch::channel(false);
+async fn serve(
+    config: &Config,
+    road: &Road,
+    listener: tokio::net::TcpListener,
+    sources: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+) {
+    let stopped = stop.subscribe();
     let (router, _) = http::router(api(config, road));
     let clock = Arc::clone(&road.clock);
     let releasing = tokio::spawn(run::run(
@@ -78,7 +90,10 @@ async fn serve(config: &Config, road: &Road, listener: tokio::net::TcpListener) 
     interrupted().await;
     tracing::info!("stopping: requests and hand-overs under way come to their end");
     let _ = stop.send(true);
-    for task in [serving, releasing, sweeping, watching] {
+    for task in [serving, releasing, sweeping, watching]
+        .into_iter()
+        .chain(sources)
+    {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the gateway did not stop cleanly");
         }

@@ -36,7 +36,6 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, MessageId};
 
 use self::lane::LaneQueues;
-pub use self::lane::Opening;
 use self::loans::Loans;
 use self::marks::{Index, Mark, Marks, Reader};
 use self::stops::Stops;
@@ -46,6 +45,7 @@ use super::{
 };
 use crate::aws::queues::{Fault, Queues, RETENTION_MAX};
 use crate::clock::Clock;
+use crate::config::Opening;
 use crate::error::{Error, Kind, Result};
 
 /// How long a queue is left alone at most, unless configured.

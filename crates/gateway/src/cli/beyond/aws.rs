@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
+use nightgate_core::FieldFault;
+use tokio::sync::{OnceCell, watch};
+use tokio::task::JoinHandle;
 
+use super::tables::Tables;
 use crate::aws::client::{Aws, AwsOptions};
 use crate::aws::queues::{Queue, Queues};
 use crate::cli::Failure;
+use crate::cli::road::Road;
 use crate::clock::Clock;
-use crate::config::{AwsConfig, Config, SqsSinkConfig};
+use crate::config::{AwsConfig, Config, Recalls, SourceConfig, SqsSinkConfig};
 use crate::consent::ConsentBook;
-use crate::hold::HoldStore;
+use crate::hold::sqs::marks::Marks;
+use crate::hold::sqs::{SqsHold, SqsHoldOptions};
+use crate::hold::{HoldStore, Lane};
+use crate::ingest::sqs::{Mapping, Source, SourceOptions, SourceParts};
 use crate::receipt::ReceiptLog;
 use crate::receipt::sqs::SqsLog;
 use crate::sink::Sink;
@@ -73,8 +80,64 @@ impl Beyond {
         config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn HoldStore>, Failure> {
-        let _ = (config, clock);
-        Err(Failure::failed("the hold on SQS is on its way".to_owned()))
+        let lanes = config.lanes.iter().map(|lane| Lane::new(&lane.name));
+        let own = &config.hold.sqs;
+        let options = SqsHoldOptions {
+            openings: own.openings.clone(),
+            probe_every: own.probe_every,
+            pollers: own.pollers,
+            marks: self.marks(config).await?,
+            ..SqsHoldOptions::new(&own.prefix, lanes.collect())
+        };
+        let queues = self.queues().await?;
+        let hold = SqsHold::open(queues, options, Arc::clone(clock)).await?;
+        Ok(Arc::new(hold))
+    }
+
+    async fn marks(&self, config: &Config) -> Result<Option<Arc<dyn Marks>>, Failure> {
+        match config.hold.sqs.recalls {
+            Recalls::None => Ok(None),
+            Recalls::DynamoDb => self.tables(config).await.map(|tables| Some(tables.marks())),
+        }
+    }
+
+    /// Starts the sources that are configured, into the gate of `road`, until `stopped`.
+    ///
+    /// # Errors
+    /// When a queue cannot be found, or a source does not say where its fields come from.
+    pub(crate) async fn start_sources(
+        &self,
+        config: &Config,
+        road: &Road,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Vec<JoinHandle<()>>, Failure> {
+        let mut sources = Vec::with_capacity(config.sources.len());
+        for source in &config.sources {
+            sources.push(Arc::new(self.source(source, road).await?));
+        }
+        let start = |source: Arc<Source>| tokio::spawn(source.run(stopped.clone()));
+        Ok(sources.into_iter().map(start).collect())
+    }
+
+    async fn source(&self, source: &SourceConfig, road: &Road) -> Result<Source, Failure> {
+        let parts = SourceParts {
+            queues: self.queues().await?,
+            gate: Arc::clone(&road.gate),
+            clock: Arc::clone(&road.clock),
+            alerts: road.alerts.clone(),
+            metrics: Arc::clone(&road.metrics),
+        };
+        let dead_letter = match &source.dead_letter {
+            Some(name) => Some(self.queue(name).await?),
+            None => None,
+        };
+        let options = SourceOptions {
+            dead_letter,
+            pollers: source.pollers,
+            hide: source.hide,
+            ..SourceOptions::new(self.queue(&source.queue).await?, mapping(source)?)
+        };
+        Ok(Source::new(parts, options))
     }
 
     pub(crate) async fn sink(
@@ -87,7 +150,11 @@ impl Beyond {
             requests: sink.requests,
             ..SqsSinkOptions::new(queue)
         };
-        Ok(Arc::new(SqsSink::new(self.queues().await?, options, clock)))
+        Ok(Arc::new(SqsSink::new(
+            self.queues().await?,
+            options,
+            clock,
+        )?))
     }
 
     pub(crate) async fn receipts(
@@ -100,33 +167,30 @@ impl Beyond {
         Ok(Arc::new(SqsLog::new(queues, queue, Arc::clone(clock))))
     }
 
-    #[cfg(feature = "dynamodb")]
     pub(crate) async fn consent(
         &self,
         config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn ConsentBook>, Failure> {
-        use crate::consent::dynamodb::DynamoBook;
-
-        let client = aws_sdk_dynamodb::Client::new(self.aws().await?.config());
-        let clock = Arc::clone(clock);
-        Ok(Arc::new(DynamoBook::new(
-            client,
-            &config.dynamodb.table,
-            clock,
-        )))
+        let tables = self.tables(config).await?;
+        Ok(tables.consent(Arc::clone(clock)))
     }
 
-    #[cfg(not(feature = "dynamodb"))]
-    pub(crate) async fn consent(
-        &self,
-        _: &Config,
-        _: &Arc<dyn Clock>,
-    ) -> Result<Arc<dyn ConsentBook>, Failure> {
-        Err(Failure::usage(
-            "`consent.store` = \"dynamodb\" needs a build with it: cargo build --release \
-             --features full"
-                .to_owned(),
-        ))
+    async fn tables(&self, config: &Config) -> Result<Tables, Failure> {
+        Tables::new(self.aws().await?, &config.dynamodb.table)
     }
+}
+
+/// How `source` reads its messages.
+///
+/// # Errors
+/// Every fault of `[source.NAME.map]`, one a line.
+fn mapping(source: &SourceConfig) -> Result<Mapping, Failure> {
+    Mapping::parse(&source.map).map_err(|faults| {
+        let name = &source.name;
+        let line =
+            |fault: &FieldFault| format!("`source.{name}.map.{}` {}", fault.field, fault.rule);
+        let lines: Vec<String> = faults.iter().map(line).collect();
+        Failure::usage(lines.join("\n"))
+    })
 }

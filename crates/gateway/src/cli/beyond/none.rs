@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
 use crate::cli::Failure;
+use crate::cli::road::Road;
 use crate::clock::Clock;
 use crate::config::{Config, SqsSinkConfig};
 use crate::consent::ConsentBook;
@@ -27,6 +31,22 @@ impl Beyond {
         _: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn HoldStore>, Failure> {
         Err(missing("`hold.store` = \"sqs\""))
+    }
+
+    /// No source can be started; none is configured in most builds of this kind.
+    ///
+    /// # Errors
+    /// When one is.
+    pub(crate) async fn start_sources(
+        &self,
+        config: &Config,
+        _: &Road,
+        _: &watch::Receiver<bool>,
+    ) -> Result<Vec<JoinHandle<()>>, Failure> {
+        match config.sources.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(missing("a source")),
+        }
     }
 
     pub(crate) async fn sink(

@@ -4,59 +4,31 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 
 use super::body::Letter;
 use super::worth::{Worth, after};
 use crate::aws::queues::{DELAY_MAX, Look, Queue};
-use crate::error::{Error, Kind, Result};
+use crate::config::Opening;
 use crate::hold::Lane;
 
 /// The place of the ready queue among the queues of a lane; wait queues follow.
 pub(super) const READY: usize = 0;
 
-/// A local time at which much opens, such as `08:00[Asia/Seoul]`: its messages have a wait queue of
-/// their own, so that it need not be asked at any other time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
-    time: civil::Time,
-    zone: TimeZone,
+/// Whether `due` is exactly the time of `opening` on some day.
+pub(super) fn is_at(opening: &Opening, due: Timestamp) -> bool {
+    due.to_zoned(opening.zone.clone()).time() == opening.at
 }
 
-impl Opening {
-    /// Reads `08:00[Asia/Seoul]`.
-    ///
-    /// # Errors
-    /// Of kind `Invalid`, with the form that is wanted.
-    pub fn parse(text: &str) -> Result<Self> {
-        let parts = text.strip_suffix(']').and_then(|text| text.split_once('['));
-        let read = parts.and_then(|(time, zone)| {
-            let time = civil::Time::strptime("%H:%M", time).ok()?;
-            Some((time, TimeZone::get(zone).ok()?))
-        });
-        let (time, zone) = read.ok_or_else(|| {
-            let op = format!("read the opening `{text}`: it must be like 08:00[Asia/Seoul]");
-            Error::new(Kind::Invalid, "hold", op)
-        })?;
-        Ok(Self { time, zone })
-    }
-
-    /// Whether `due` is exactly this time on some day.
-    pub(super) fn is_at(&self, due: Timestamp) -> bool {
-        due.to_zoned(self.zone.clone()).time() == self.time
-    }
-
-    /// The next instant after `now` at which it is this time; on a day that leaves it out, the
-    /// instant that stands for it.
-    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
-        let today = now.to_zoned(self.zone.clone()).date();
-        let on = |day: civil::Date| {
-            let at = day.to_datetime(self.time).to_zoned(self.zone.clone());
-            at.ok().map(|at| at.timestamp()).filter(|at| *at > now)
-        };
-        on(today).or_else(|| on(today.tomorrow().ok()?))
-    }
+/// The next instant after `now` at which it is that time; on a day that leaves it out, the instant
+/// that stands for it.
+pub(super) fn next(opening: &Opening, now: Timestamp) -> Option<Timestamp> {
+    let today = now.to_zoned(opening.zone.clone()).date();
+    let on = |day: civil::Date| {
+        let at = day.to_datetime(opening.at).to_zoned(opening.zone.clone());
+        at.ok().map(|at| at.timestamp()).filter(|at| *at > now)
+    };
+    on(today).or_else(|| on(today.tomorrow().ok()?))
 }
 
 /// One queue from which messages are lent.
@@ -114,7 +86,7 @@ impl Place {
 
     /// Notes the next opening, which other processes fill this queue for.
     pub(super) fn note_opening(&self, now: Timestamp) {
-        if let Some(at) = self.opening.as_ref().and_then(|opening| opening.next(now)) {
+        if let Some(at) = self.opening.as_ref().and_then(|opening| next(opening, now)) {
             self.state().worth.note(at);
         }
     }
@@ -149,7 +121,7 @@ impl LaneQueues {
         if delay <= DELAY_MAX {
             return (READY, delay);
         }
-        let is_at = |place: &Place| place.opening.as_ref().is_some_and(|it| it.is_at(due));
+        let is_at = |place: &Place| place.opening.as_ref().is_some_and(|it| is_at(it, due));
         let opening = self.places.iter().position(is_at);
         (opening.unwrap_or(self.places.len() - 1), Duration::ZERO)
     }
@@ -215,14 +187,14 @@ pub(super) mod tests {
     #[test]
     fn an_opening_is_a_local_time_of_any_day() {
         let eight = Opening::parse("08:00[Asia/Seoul]").unwrap();
-        assert!(eight.is_at(at("2026-11-22T23:00:00Z")));
-        assert!(!eight.is_at(at("2026-11-22T23:00:01Z")));
-        let next = |now| eight.next(at(now)).unwrap().to_string();
-        assert_eq!(next("2026-11-22T22:59:59Z"), "2026-11-22T23:00:00Z");
-        assert_eq!(next("2026-11-22T23:00:00Z"), "2026-11-23T23:00:00Z");
+        assert!(is_at(&eight, at("2026-11-22T23:00:00Z")));
+        assert!(!is_at(&eight, at("2026-11-22T23:00:01Z")));
+        let after = |now| next(&eight, at(now)).unwrap().to_string();
+        assert_eq!(after("2026-11-22T22:59:59Z"), "2026-11-22T23:00:00Z");
+        assert_eq!(after("2026-11-22T23:00:00Z"), "2026-11-23T23:00:00Z");
         let gap = Opening::parse("02:30[America/New_York]").unwrap();
-        let next = gap.next(at("2026-03-08T06:00:00Z")).unwrap();
-        assert_eq!(next.to_string(), "2026-03-08T07:30:00Z", "half past three");
+        let half = next(&gap, at("2026-03-08T06:00:00Z")).unwrap();
+        assert_eq!(half.to_string(), "2026-03-08T07:30:00Z", "half past three");
         for wrong in ["08:00", "8[Asia/Seoul]", "08:00[Seoul/Asia]", "25:00[UTC]"] {
             let fault = Opening::parse(wrong).unwrap_err();
             assert!(fault.to_string().contains("08:00[Asia/Seoul]"), "{fault}");

@@ -1,6 +1,9 @@
 //! Taking back what is held. SQS cannot pick a message, so what is taken back is marked elsewhere
 //! and never lent: it is deleted when it comes.
 
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
