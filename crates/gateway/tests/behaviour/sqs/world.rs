@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use nightgate::aws::queues::{Outgoing, Queue, Queues};
 use nightgate::aws::sim::{SimMessage, SimOptions, SimQueues};
 use nightgate::clock::{Clock, ManualClock};
+use nightgate::config::Opening;
 use nightgate::error::Result;
 use nightgate::hold::sqs::marks::MemoryMarks;
-use nightgate::hold::sqs::{Opening, SqsHold, SqsHoldOptions};
+use nightgate::hold::sqs::{SqsHold, SqsHoldOptions};
 use nightgate::hold::{
     Capability, Damage, Found, Held, HoldStore, Lane, LeaseAsk, Leased, Pause, Put, Recalled, Room,
     Scope, Settle, Settled, Shelf, State,
