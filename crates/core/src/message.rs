@@ -22,14 +22,14 @@ pub const CAMPAIGN_MAX_BYTES: usize = 128;
 pub const COLLAPSE_KEY_MAX_BYTES: usize = 128;
 /// Longest content type, in bytes. RFC 6838 allows 127 for each half; nobody comes near it.
 pub const CONTENT_TYPE_MAX_BYTES: usize = 128;
-/// Largest body, in bytes: 256 KiB. An MMS with pictures inline fits, a file upload does not.
-pub const BODY_MAX_BYTES: usize = 256 * 1024;
+/// Largest body, in bytes: 1 MiB, the most that a message of SQS can have.
+pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// Most attributes on one message.
 pub const ATTRIBUTES_MAX: usize = 32;
-/// Longest attribute name, in bytes.
-pub const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
-/// Longest attribute value, in bytes.
-pub const ATTRIBUTE_VALUE_MAX_BYTES: usize = 1024;
+/// Longest attribute name, in bytes, as in SQS.
+pub const ATTRIBUTE_NAME_MAX_BYTES: usize = 256;
+/// Most bytes of all attributes together, names and values: what SQS allows, binary ones in base64.
+pub const ATTRIBUTES_MAX_BYTES: usize = 1536 * 1024;
 /// Content type of a body whose producer named none.
 pub const CONTENT_TYPE_DEFAULT: &str = "text/plain; charset=utf-8";
 
@@ -379,16 +379,18 @@ impl Message {
             );
             faults.push(FieldFault::new("attributes", rule));
         }
-        for (name, value) in &self.attributes {
+        let pairs = self.attributes.iter();
+        let bytes: usize = pairs.map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > ATTRIBUTES_MAX_BYTES {
+            let rule = format!("must be at most {ATTRIBUTES_MAX_BYTES} bytes in all, are {bytes}");
+            faults.push(FieldFault::new("attributes", rule));
+        }
+        for name in self.attributes.keys() {
             let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
             if name.is_empty() || name.len() > ATTRIBUTE_NAME_MAX_BYTES || !visible {
                 let rule =
                     format!("names must be 1 to {ATTRIBUTE_NAME_MAX_BYTES} visible ASCII bytes");
                 faults.push(FieldFault::new("attributes", rule));
-            } else if value.len() > ATTRIBUTE_VALUE_MAX_BYTES {
-                let field = format!("attributes.{name}");
-                let rule = format!("must be at most {ATTRIBUTE_VALUE_MAX_BYTES} bytes");
-                faults.push(FieldFault { field, rule });
             }
         }
     }

@@ -42,7 +42,7 @@ const REQUEST_TIMEOUT: RangeInclusive<SignedDuration> = seconds(1, 10 * MINUTE);
 const SHUTDOWN_GRACE: RangeInclusive<SignedDuration> = seconds(0, 10 * MINUTE);
 /// One message with its envelope must fit; a quarter of a GiB in memory per request is the end.
 const BODY_BYTES: RangeInclusive<usize> = 1024..=256 * 1024 * 1024;
-/// The largest body in base64 with its envelope fits in half a MiB; nothing needs 16.
+/// The largest body in base64 with its envelope fits in two MiB; nothing needs 16.
 const BULK_LINE_BYTES: RangeInclusive<usize> = 1024..=16 * 1024 * 1024;
 /// Hyper needs some room for a head; a MiB of headers is an attack.
 const HEADER_BYTES: RangeInclusive<usize> = 8 * 1024..=1024 * 1024;

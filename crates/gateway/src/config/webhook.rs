@@ -21,7 +21,7 @@ const OWN_HEADERS: [&str; 6] = [
 ];
 
 impl WebhookConfig {
-    /// Most messages in one request: at 256 KiB a body, 250 MiB at worst.
+    /// Most messages in one request: at 1 MiB a body, 1 GiB at worst.
     pub const BATCH_MAX_LIMIT: usize = 1000;
     /// Longest time for one request: a loan must outlast it twice.
     pub const TIMEOUT_LIMIT: Duration = Duration::from_secs(120);

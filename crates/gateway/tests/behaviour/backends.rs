@@ -50,6 +50,12 @@ pub(crate) const ALL: &[Backend] = &[
         name: "sqlite by two",
         open: |dir| Box::pin(async move { two(&dir).await }),
     },
+    // Queues in this process, in a time that follows each call's `now`.
+    #[cfg(feature = "sqs")]
+    Backend {
+        name: "sqs",
+        open: |dir| Box::pin(async move { crate::sqs::world::in_step(&dir).await }),
+    },
     Backend {
         name: "memory behind a socket",
         open: |dir| Box::pin(async move { served(memory(), &dir).await }),

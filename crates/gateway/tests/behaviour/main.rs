@@ -18,5 +18,7 @@ mod reopen;
 mod settle;
 mod shelves;
 mod sqlite;
+#[cfg(feature = "sqs")]
+mod sqs;
 mod twins;
 mod world;

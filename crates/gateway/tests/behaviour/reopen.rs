@@ -25,7 +25,7 @@ const FILE_BLOCKS: u32 = 1_200;
 #[tokio::test]
 async fn everything_is_as_it_was_after_a_restart() {
     on_each(
-        |can| can.durable,
+        |can| can.durable && can.find,
         async |bench| {
             let hold = &*bench.hold;
             put(
@@ -73,7 +73,7 @@ async fn everything_is_as_it_was_after_a_restart() {
 #[tokio::test]
 async fn what_was_acknowledged_before_kill_9_is_found_after_it() {
     on_each(
-        |can| can.durable,
+        |can| can.durable && can.find,
         async |bench| {
             let mut dice = fastrand::Rng::new();
             let (mut put_names, mut done_names) = (BTreeSet::new(), BTreeSet::new());
@@ -100,7 +100,7 @@ async fn what_was_acknowledged_before_kill_9_is_found_after_it() {
 #[tokio::test]
 async fn a_disk_that_takes_no_more_poisons_and_loses_nothing_acknowledged() {
     on_each(
-        |can| can.durable,
+        |can| can.durable && can.find,
         async |bench| {
             // The shell limits the size of files, so that a real write really fails.
             let limited = child(bench, 0);

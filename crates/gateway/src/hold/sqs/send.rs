@@ -9,7 +9,8 @@ use jiff::SignedDuration;
 
 use super::SqsHold;
 use super::worth::after;
-use crate::aws::queues::{Answer, BATCH_MAX, BYTES_MAX, Fault, FaultKind, Outgoing, Queue};
+use crate::aws::batch::pack;
+use crate::aws::queues::{Answer, Fault, FaultKind, Outgoing, Queue};
 
 /// Requests of one call that are under way at once.
 const ABREAST: usize = 16;
@@ -132,38 +133,5 @@ impl SqsHold {
         while self.clock.now() < until {
             self.clock.sleep_until(until).await;
         }
-    }
-}
-
-/// Which entries go into each request: as many as fit, in order.
-fn pack(sizes: &[usize]) -> Vec<Range<usize>> {
-    let mut batches = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (place, size) in sizes.iter().enumerate() {
-        if place > start && (place - start == BATCH_MAX || bytes + size > BYTES_MAX) {
-            batches.push(start..place);
-            (start, bytes) = (place, 0);
-        }
-        bytes += size;
-    }
-    if start < sizes.len() {
-        batches.push(start..sizes.len());
-    }
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_full_and_keep_to_both_limits() {
-        let half = BYTES_MAX / 2;
-        assert_eq!(pack(&[]), []);
-        assert_eq!(pack(&[0; 21]), [0..10, 10..20, 20..21]);
-        assert_eq!(
-            pack(&[half, half, 1, BYTES_MAX, 5]),
-            [0..2, 2..3, 3..4, 4..5]
-        );
     }
 }
