@@ -40,7 +40,9 @@ fn record(id: &str, body: &str) -> Value {
 
 fn records(count: u32) -> Value {
     let body = r#"{"to":"010-1234-5678","text":"hello"}"#;
-    let all: Vec<Value> = (0..count).map(|n| record(&format!("m-{n}"), body)).collect();
+    let all: Vec<Value> = (0..count)
+        .map(|n| record(&format!("m-{n}"), body))
+        .collect();
     json!({"Records": all})
 }
 
@@ -55,7 +57,10 @@ async fn an_event_of_a_queue_names_what_was_not_taken_in_and_the_rest_leaves() {
     let all = event["Records"].as_array_mut().unwrap();
     all.insert(1, record("poison", "{\"to\": 5, \"secret\": \"sesame\"}"));
     let answer = function.ask(event, 60).await;
-    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "poison"}]}));
+    assert_eq!(
+        answer,
+        json!({"batchItemFailures": [{"itemIdentifier": "poison"}]})
+    );
     assert_eq!(function.sent(), ["m-0", "m-1", "m-2"]);
     let log = function.log();
     assert!(log.contains("source_unreadable"), "{log}");
@@ -72,14 +77,24 @@ async fn an_event_of_a_queue_names_what_was_not_taken_in_and_the_rest_leaves() {
 async fn one_instance_answers_call_after_call_and_a_schedule_releases_what_is_due() {
     let mut function = function(0, false).await;
     let nothing = function.ask(json!({}), 60).await;
-    assert_eq!((&nothing["released"], &nothing["wake"]), (&json!(0), &json!(null)));
+    assert_eq!(
+        (&nothing["released"], &nothing["wake"]),
+        (&json!(0), &json!(null))
+    );
     let taken = function.ask(records(20), 60).await;
     assert_eq!(taken, json!({"batchItemFailures": []}));
     assert!(function.sent().is_empty());
     let again = function.ask(records(20), 60).await;
-    assert_eq!(again, json!({"batchItemFailures": []}), "what comes twice is known");
+    assert_eq!(
+        again,
+        json!({"batchItemFailures": []}),
+        "what comes twice is known"
+    );
     let report = function.ask(scheduled(), 60).await;
-    assert_eq!((&report["released"], &report["remaining"]), (&json!(20), &json!(0)));
+    assert_eq!(
+        (&report["released"], &report["remaining"]),
+        (&json!(20), &json!(0))
+    );
     assert_eq!(function.sent().len(), 20);
 }
 
@@ -113,7 +128,10 @@ async fn a_call_that_fails_is_answered_as_an_error_and_the_next_one_goes_on() {
     };
     assert_eq!(error["errorType"], "Nightgate.Source");
     let message = error["errorMessage"].as_str().unwrap();
-    assert!(message.contains("no [source.NAME] of the configuration names it"), "{message}");
+    assert!(
+        message.contains("no [source.NAME] of the configuration names it"),
+        "{message}"
+    );
     assert_eq!(function.ask(scheduled(), 60).await["released"], 0);
 }
 
@@ -128,6 +146,9 @@ async fn an_instance_that_cannot_start_says_why() {
     };
     assert_eq!(error["errorType"], "Nightgate.Init");
     let message = error["errorMessage"].as_str().unwrap();
-    assert!(message.contains("`source.orders.map.channel` must be mapped"), "{message}");
+    assert!(
+        message.contains("`source.orders.map.channel` must be mapped"),
+        "{message}"
+    );
     assert!(!function.child.wait().unwrap().success());
 }

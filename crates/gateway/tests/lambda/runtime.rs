@@ -96,7 +96,9 @@ async fn init_error(
     headers: HeaderMap,
     Json(answer): Json<Value>,
 ) -> StatusCode {
-    let kind = headers["Lambda-Runtime-Function-Error-Type"].to_str().unwrap();
+    let kind = headers["Lambda-Runtime-Function-Error-Type"]
+        .to_str()
+        .unwrap();
     assert_eq!(answer["errorType"], kind);
     let _ = shared.answers.send((String::new(), Answer::Init(answer)));
     StatusCode::ACCEPTED
@@ -118,7 +120,10 @@ impl Function {
         let base = "/2018-06-01/runtime";
         let app = Router::new()
             .route(&format!("{base}/invocation/next"), get(next))
-            .route(&format!("{base}/invocation/{{id}}/response"), post(response))
+            .route(
+                &format!("{base}/invocation/{{id}}/response"),
+                post(response),
+            )
             .route(&format!("{base}/invocation/{{id}}/error"), post(error))
             .route(&format!("{base}/init/error"), post(init_error))
             .with_state(shared);
@@ -131,7 +136,10 @@ impl Function {
         let mut command = Command::new(BINARY);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if ["NIGHTGATE_", "AWS_"].iter().any(|ours| name.starts_with(ours)) {
+            if ["NIGHTGATE_", "AWS_"]
+                .iter()
+                .any(|ours| name.starts_with(ours))
+            {
                 command.env_remove(&*name);
             }
         }
@@ -198,7 +206,9 @@ impl Function {
     pub(crate) fn sent(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path().join("sent")).unwrap_or_default();
         let line = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
-        let ids = text.lines().map(|text| line(text)["id"].as_str().map(str::to_owned));
+        let ids = text
+            .lines()
+            .map(|text| line(text)["id"].as_str().map(str::to_owned));
         ids.map(Option::unwrap).collect()
     }
 }
