@@ -7,7 +7,7 @@ use std::time::Duration;
 use nightgate::aws::queues::{Fault, FaultKind, Queues};
 use nightgate::aws::sim::{FaultPlan, Op, SimOptions};
 use nightgate::error::Kind;
-use nightgate::hold::{HoldStore, Lane, Pause};
+use nightgate::hold::{Lane, Pause};
 
 use super::world::*;
 use crate::world::*;
