@@ -5,4 +5,5 @@ mod emulators;
 mod other_client;
 mod proxy;
 mod proxy_tests;
+mod tables;
 mod world;
