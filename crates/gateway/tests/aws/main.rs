@@ -1,7 +1,12 @@
 //! SQS as others speak it: emulators, another client, and a network that fails.
 
+#[cfg(test)]
+#[path = "../it/gateway/clock.rs"]
+#[expect(dead_code, reason = "tests/it uses all of it")]
+mod clock;
 mod conformance;
 mod emulators;
+mod night;
 mod other_client;
 mod proxy;
 mod proxy_tests;

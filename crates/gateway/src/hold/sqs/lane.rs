@@ -68,7 +68,10 @@ impl PlaceState {
 impl Place {
     pub(super) fn new(queue: Queue, opening: Option<Opening>, every: SignedDuration) -> Self {
         let state = PlaceState {
-            worth: Worth::new(every),
+            worth: match opening {
+                Some(_) => Worth::patient(every),
+                None => Worth::new(every),
+            },
             look: None,
             fresh: 0,
             hidden: BTreeMap::new(),

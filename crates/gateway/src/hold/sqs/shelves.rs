@@ -102,8 +102,10 @@ impl SqsHold {
         let look = looked.map_err(|fault| failed(op(), fault))?;
         let mut state = place.state();
         let before = state.look.replace((monotonic, look.clone()));
-        if before.is_some_and(|(_, before)| before.visible < look.visible) {
-            // Somebody sent something, or something came back.
+        let more = before.is_some_and(|(_, before)| before.visible < look.visible);
+        if more && place.opening.is_none() {
+            // Somebody sent something, or something came back. What is sent to the queue of an
+            // opening is due then, and what comes back is found by the next look.
             state.worth.note(self.clock.now());
         }
         Ok(look)

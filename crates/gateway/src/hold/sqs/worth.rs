@@ -13,6 +13,9 @@ const GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// How soon the queue is asked again then, and the first time that it was found empty.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
 
+/// So many empty answers in a row that the queue is left alone for the longest pause.
+const PATIENT: u32 = 16;
+
 /// What is known of one queue.
 #[derive(Debug)]
 pub(super) struct Worth {
@@ -37,6 +40,15 @@ impl Worth {
             flows: false,
             empties: 0,
             every: every.max(SOON),
+        }
+    }
+
+    /// The same of a queue in which nothing becomes due but at instants that are known: found empty,
+    /// it is left alone for `every` from the first time on, until something was found in it.
+    pub(super) fn patient(every: SignedDuration) -> Self {
+        Self {
+            empties: PATIENT,
+            ..Self::new(every)
         }
     }
 
@@ -84,7 +96,7 @@ impl Worth {
     /// Nothing can be received. Asked again soon at first, then ever more seldom.
     pub(super) fn empty(&mut self, now: Timestamp) {
         self.empties = self.empties.saturating_add(1);
-        let doubled = SOON.as_secs() << self.empties.saturating_sub(1).min(16);
+        let doubled = SOON.as_secs() << self.empties.saturating_sub(1).min(PATIENT);
         self.rest(now, SignedDuration::from_secs(doubled).min(self.every));
     }
 
@@ -140,6 +152,21 @@ mod tests {
         worth.found();
         worth.empty(now);
         assert_eq!(worth.next(), after(now, SOON), "it began anew");
+    }
+
+    #[test]
+    fn a_queue_that_fills_for_one_opening_is_left_alone_until_something_flows() {
+        let mut worth = Worth::patient(EVERY);
+        assert!(worth.asks(at(0)), "what is there may be due already");
+        worth.empty(at(0));
+        assert_eq!(worth.next(), at(60));
+        worth.found();
+        worth.empty(at(60));
+        assert_eq!(
+            worth.next(),
+            at(61),
+            "a drain is not over at the first empty answer"
+        );
     }
 
     #[test]
