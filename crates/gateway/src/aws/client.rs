@@ -100,11 +100,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_region_and_an_endpoint_that_are_given_are_used() {
-        let aws = Aws::new(&AwsOptions {
+        let options = AwsOptions {
             region: Some("ap-northeast-2".to_owned()),
             endpoint: Some("http://127.0.0.1:9".to_owned()),
-        });
-        let aws = aws.await.unwrap();
+        };
+        let aws = Aws::new(&options).await.unwrap();
         assert_eq!(
             aws.config().region(),
             Some(&Region::from_static("ap-northeast-2"))

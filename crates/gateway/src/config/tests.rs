@@ -90,11 +90,16 @@ fn the_limits_of_the_hold_are_bounds_or_none_and_the_shelf_stores_alone() {
 fn every_default_key_is_documented_by_a_comment_of_one_or_two_lines() {
     let mut comment = 0;
     let mut keys = 0;
+    // An example of a source stands in the file, and none is configured.
+    let mut example = false;
     for (number, line) in DEFAULT_TOML.lines().enumerate() {
+        if line.starts_with('[') {
+            example = line.starts_with("[source.");
+        }
         if line.starts_with('#') {
             comment += 1;
         } else if line.contains(" = ") {
-            keys += 1;
+            keys += usize::from(!example);
             assert!((1..=2).contains(&comment), "line {}: {line}", number + 1);
             comment = 0;
         } else {
