@@ -156,7 +156,11 @@ impl SqsHold {
                 continue;
             }
             undue += 1;
-            if at != READY && is_enough(place, undue, job.ask.now) {
+            let enough = match at {
+                READY => undue == UNDUE_ROUNDS,
+                _ => is_enough(place, undue, job.ask.now),
+            };
+            if enough {
                 return false;
             }
         }

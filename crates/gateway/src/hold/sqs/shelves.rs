@@ -117,7 +117,7 @@ fn due_part(place: &Place, look: &Look, now: Timestamp) -> u64 {
         return 0;
     }
     let there = look.visible.max(state.fresh);
-    if state.worth.is_sure(now) {
+    if state.worth.is_sure(now) && (there > 0 || state.worth.is_news(now)) {
         return there.max(1);
     }
     if there == 0 {
