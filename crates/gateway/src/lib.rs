@@ -16,6 +16,8 @@ pub mod gate;
 pub mod hold;
 pub mod http;
 pub mod ingest;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 pub mod lane;
 pub mod metrics;
 pub mod recall;

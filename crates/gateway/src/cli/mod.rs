@@ -1,7 +1,7 @@
 //! The command line: one file a command. Only here (and in the `open` files) are concrete backends
 //! named; everything below is handed its parts.
 
-mod beyond;
+pub(crate) mod beyond;
 pub mod completions;
 pub mod config;
 pub mod consent;
@@ -193,10 +193,20 @@ impl From<std::io::Error> for Failure {
 /// What a command answers with: the exit code.
 pub type Done = Result<u8, Failure>;
 
-/// Parses the command line and runs the command.
+/// Where a Lambda function reaches its runtime: set by Lambda in its environment, and nowhere else.
+pub(crate) const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+
+/// Parses the command line and runs the command. Without one, in the environment of a Lambda
+/// function, it is the function.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let is_function = std::env::var_os(RUNTIME_API).is_some() && std::env::args_os().len() <= 1;
+    let run = async move {
+        match is_function {
+            true => function().await,
+            false => run(Cli::parse()).await,
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -207,7 +217,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    let done = runtime.block_on(run(cli));
+    let done = runtime.block_on(run);
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -215,6 +225,25 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+#[cfg(feature = "lambda")]
+async fn function() -> Done {
+    crate::lambda::run().await.map(|()| EXIT_OK)
+}
+
+#[cfg(not(feature = "lambda"))]
+async fn function() -> Done {
+    Err(Failure::usage(
+        "this build is no Lambda function: build one with `cargo build --release --features full`, \
+         or name a command; see `nightgate --help`",
+    ))
+}
+
+/// Sends log lines to standard error, for those who build a road beside the command line.
+#[cfg(feature = "lambda")]
+pub(crate) fn start_log(config: &Config) {
+    process::start_log(config);
 }
 
 async fn run(cli: Cli) -> Done {

@@ -6,6 +6,7 @@
 //! comes twice is known by its id.
 
 mod dead;
+mod intake;
 mod join;
 mod mapping;
 mod order;
@@ -14,6 +15,7 @@ mod settle;
 mod source;
 
 pub use dead::{DeadLetter, REASON_ATTRIBUTE};
+pub use intake::{Answered, Fate, Intake, Read};
 pub use mapping::{ID_DEFAULT, MAPPED, Mapping};
 pub use order::Behind;
 pub use source::{

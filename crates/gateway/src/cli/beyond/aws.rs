@@ -101,20 +101,33 @@ impl Beyond {
         }
     }
 
-    /// Starts the sources that are configured, into the gate of `road`, until `stopped`.
+    /// The sources that are configured, into the gate of `road`.
     ///
     /// # Errors
     /// When a queue cannot be found, or a source does not say where its fields come from.
+    pub(crate) async fn sources(
+        &self,
+        config: &Config,
+        road: &Road,
+    ) -> Result<Vec<Arc<Source>>, Failure> {
+        let mut sources = Vec::with_capacity(config.sources.len());
+        for source in &config.sources {
+            sources.push(Arc::new(self.source(source, road).await?));
+        }
+        Ok(sources)
+    }
+
+    /// Starts them until `stopped`.
+    ///
+    /// # Errors
+    /// As [`Beyond::sources`].
     pub(crate) async fn start_sources(
         &self,
         config: &Config,
         road: &Road,
         stopped: &watch::Receiver<bool>,
     ) -> Result<Vec<JoinHandle<()>>, Failure> {
-        let mut sources = Vec::with_capacity(config.sources.len());
-        for source in &config.sources {
-            sources.push(Arc::new(self.source(source, road).await?));
-        }
+        let sources = self.sources(config, road).await?;
         let start = |source: Arc<Source>| tokio::spawn(source.run(stopped.clone()));
         Ok(sources.into_iter().map(start).collect())
     }

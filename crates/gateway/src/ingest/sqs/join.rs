@@ -9,16 +9,13 @@ use std::time::Duration;
 use nightgate_core::Message;
 use tokio::sync::{mpsc, oneshot};
 
+use super::intake::Answered;
 use super::patience::pass;
 use crate::clock::Clock;
-use crate::error::Kind;
-use crate::gate::{Accepted, Detail, Entered, Gate};
+use crate::gate::{Detail, Entered, Gate};
 
 /// Batches that are put and wait to be filed.
 const FILING_MAX: usize = 1;
-
-/// What became of a parcel: one answer a message, or why nothing was promised.
-pub(super) type Answered = Result<Vec<Accepted>, Kind>;
 
 /// The messages of one receive.
 pub(super) struct Parcel {

@@ -5,18 +5,15 @@ use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nightgate_core::{FieldFault, Message};
+use nightgate_core::Message;
 use tokio::sync::{mpsc, oneshot};
 
-use super::dead::reason;
-use super::join::{Answered, Parcel};
-use super::order::Behind;
+use super::intake::{Answered, Fate};
+use super::join::Parcel;
 use super::patience::{Patience, pass, whole};
 use super::source::Source;
-use crate::alert::text;
 use crate::aws::queues::{BATCH_MAX, FaultKind, Incoming};
 use crate::error::Kind;
-use crate::gate::{Accepted, Status};
 
 /// How often a deletion is tried. What is not deleted comes again and is known by its id.
 const DELETES_MAX: u32 = 4;
@@ -31,39 +28,6 @@ const AFTER_NO: Patience = Patience {
     min: Duration::from_secs(5),
     max: Duration::from_secs(300),
 };
-
-/// What becomes of a received message at its queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Nobody knows yet.
-    Open,
-    /// The gate has it: deleted.
-    Taken,
-    /// It cannot be read and went to the dead-letter queue: deleted.
-    Dead,
-    /// It cannot be read and stays as it is, until its time is up.
-    Stays,
-    /// It could not be taken in now: comes again after a while.
-    Later,
-    /// It stands behind one that stays: comes again after it.
-    Behind,
-}
-
-impl Fate {
-    const fn is_gone(self) -> bool {
-        matches!(self, Self::Taken | Self::Dead)
-    }
-
-    /// As the metrics name it.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Taken => "taken",
-            Self::Dead => "dead_letter",
-            Self::Stays => "unreadable",
-            Self::Open | Self::Later | Self::Behind => "left",
-        }
-    }
-}
 
 /// The handles of messages that are still worked on.
 struct Pending(Mutex<BTreeSet<String>>);
@@ -95,9 +59,6 @@ impl Source {
             fates = self.settle(incoming, &pending, parcels) => fates,
             never = self.keep_hidden(&pending) => match never {},
         };
-        for fate in &fates {
-            self.parts.metrics.source(&self.name, fate.as_str(), 1);
-        }
         fates.iter().any(|fate| fate.is_gone()) || !fates.contains(&Fate::Later)
     }
 
@@ -107,116 +68,15 @@ impl Source {
         pending: &Pending,
         parcels: &mpsc::Sender<Parcel>,
     ) -> Vec<Fate> {
-        let mut fates = vec![Fate::Open; incoming.len()];
-        let mut behind = Behind::new(self.options.queue.is_fifo());
-        let (mut places, mut messages) = (Vec::new(), Vec::new());
-        for (place, incoming) in incoming.iter().enumerate() {
-            if behind.holds(incoming) {
-                fates[place] = Fate::Behind;
-                continue;
-            }
-            match self.options.mapping.map(incoming) {
-                Ok(message) => {
-                    places.push(place);
-                    messages.push(message);
-                }
-                Err(faults) => {
-                    self.parts.metrics.malformed(1);
-                    fates[place] = self.put_aside(incoming, &faults).await;
-                    if !fates[place].is_gone() {
-                        behind.stays(incoming);
-                    }
-                }
-            }
-        }
-        for (place, answer) in places.into_iter().zip(self.ask(messages, parcels).await) {
-            fates[place] = match answer.map(|answer| (answer.status, answer.faults)) {
-                None | Some((Status::NoRoom, _)) => Fate::Later,
-                Some((Status::Invalid, faults)) => self.put_aside(&incoming[place], &faults).await,
-                Some(_) => Fate::Taken,
-            };
-        }
-        keep_order(incoming, &mut fates, self.options.queue.is_fifo());
+        let (read, messages) = self.intake.read(incoming).await;
+        let answered = match messages.is_empty() {
+            true => Ok(Vec::new()),
+            false => ask(messages.clone(), parcels).await,
+        };
+        let fates = self.intake.settle(read, messages, answered).await;
         self.delete(incoming, &fates, pending).await;
         self.leave(incoming, &fates, pending).await;
         fates
-    }
-
-    /// One answer a message: `None` where nothing was promised.
-    async fn ask(
-        &self,
-        messages: Vec<Message>,
-        parcels: &mpsc::Sender<Parcel>,
-    ) -> Vec<Option<Accepted>> {
-        let count = messages.len();
-        if count == 0 {
-            return Vec::new();
-        }
-        let alone = messages.clone();
-        let (answer, answered) = oneshot::channel();
-        let sent = parcels.send(Parcel { messages, answer }).await;
-        let answered: Answered = match sent {
-            Ok(()) => answered.await.unwrap_or(Err(Kind::Unavailable)),
-            Err(_) => Err(Kind::Unavailable),
-        };
-        match answered {
-            Ok(answers) => answers.into_iter().map(Some).collect(),
-            // One message that the hold will never take must not keep back the others.
-            Err(Kind::Invalid) => {
-                let mut answers = Vec::with_capacity(count);
-                for message in alone {
-                    answers.push(self.ask_alone(message).await);
-                }
-                answers
-            }
-            Err(_) => (0..count).map(|_| None).collect(),
-        }
-    }
-
-    async fn ask_alone(&self, message: Message) -> Option<Accepted> {
-        let id = message.id.clone();
-        let fault = match self.parts.gate.accept(vec![message]).await {
-            Ok(answers) => return answers.into_iter().next(),
-            Err(fault) => fault,
-        };
-        (fault.kind == Kind::Invalid).then(|| Accepted {
-            id,
-            status: Status::Invalid,
-            due: None,
-            ruling: None,
-            why: None,
-            faults: vec![FieldFault::new(
-                "message",
-                format!("the {} does not take it", fault.part),
-            )],
-            limit: None,
-        })
-    }
-
-    /// A message that will never be right goes to the dead-letter queue, if there is one.
-    async fn put_aside(&self, incoming: &Incoming, faults: &[FieldFault]) -> Fate {
-        let moved = match &self.dead_letter {
-            None => None,
-            Some(dead) => match dead.take(incoming, faults).await {
-                Ok(()) => Some(dead.queue().name()),
-                Err(fault) => {
-                    let (queue, now) = (dead.queue(), self.parts.clock.now());
-                    tracing::warn!(%queue, %fault, "failed to send to the dead-letter queue");
-                    let alarm = text::source_failing(queue.name(), 1, &fault.why, now);
-                    self.parts.alerts.raise(alarm);
-                    return Fate::Later;
-                }
-            },
-        };
-        let (reason, now) = (reason(faults), self.parts.clock.now());
-        let alarm = text::source_unreadable(&self.name, &reason, moved, now);
-        self.parts.alerts.raise(alarm);
-        if moved.is_some() {
-            return Fate::Dead;
-        }
-        let (message, queue) = (&incoming.id, &self.options.queue);
-        tracing::warn!(message, %queue, reason, "a message cannot be read and stays in its queue");
-        Fate::Stays
     }
 
     async fn delete(&self, incoming: &[Incoming], fates: &[Fate], pending: &Pending) {
@@ -281,17 +141,13 @@ impl Source {
     }
 }
 
-/// Behind a message that stays, the later ones of its group stay too, also when the gate has them:
-/// they come again after it, and are known.
-fn keep_order(incoming: &[Incoming], fates: &mut [Fate], fifo: bool) {
-    let mut behind = Behind::new(fifo);
-    for (incoming, fate) in incoming.iter().zip(fates) {
-        if behind.holds(incoming) && *fate == Fate::Taken {
-            *fate = Fate::Behind;
-        }
-        if !fate.is_gone() {
-            behind.stays(incoming);
-        }
+/// The gate's answers, which come with those of other pollers.
+async fn ask(messages: Vec<Message>, parcels: &mpsc::Sender<Parcel>) -> Answered {
+    let (answer, answered) = oneshot::channel();
+    let sent = parcels.send(Parcel { messages, answer }).await;
+    match sent {
+        Ok(()) => answered.await.unwrap_or(Err(Kind::Unavailable)),
+        Err(_) => Err(Kind::Unavailable),
     }
 }
 

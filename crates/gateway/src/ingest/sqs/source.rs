@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::dead::DeadLetter;
+use super::intake::Intake;
 use super::join::{self, Parcel, Size};
 use super::mapping::Mapping;
 use super::patience::{Patience, pass, whole};
@@ -89,9 +89,7 @@ pub struct SourceParts {
 pub struct Source {
     pub(super) parts: SourceParts,
     pub(super) options: SourceOptions,
-    pub(super) dead_letter: Option<DeadLetter>,
-    /// The queue's name, as metrics show it.
-    pub(super) name: Arc<str>,
+    pub(super) intake: Intake,
 }
 
 impl Source {
@@ -100,14 +98,19 @@ impl Source {
     pub fn new(parts: SourceParts, mut options: SourceOptions) -> Self {
         options.pollers = options.pollers.max(1);
         options.hide = whole(options.hide).clamp(Duration::from_secs(1), HIDE_MAX);
-        let dead_letter = options.dead_letter.clone();
-        let queues = &parts.queues;
+        let (queue, mapping) = (options.queue.clone(), options.mapping.clone());
+        let intake = Intake::new(parts.clone(), queue, mapping, options.dead_letter.clone());
         Self {
-            dead_letter: dead_letter.map(|queue| DeadLetter::new(Arc::clone(queues), queue)),
-            name: options.queue.name().into(),
+            intake,
             parts,
             options,
         }
+    }
+
+    /// What takes its messages in, whoever received them.
+    #[must_use]
+    pub fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     /// Takes messages in until `stopped` turns true. A receive that waits is given up then; what it
@@ -171,7 +174,7 @@ impl Source {
     fn not_received(&self, fault: &Fault, failures: u32) {
         tracing::warn!(queue = %self.options.queue, %fault, failures, "failed to receive");
         if fault.kind == FaultKind::Denied || failures >= FAILURES_TOLD {
-            let (name, now) = (&*self.name, self.parts.clock.now());
+            let (name, now) = (self.options.queue.name(), self.parts.clock.now());
             let alarm = text::source_failing(name, u64::from(failures), &fault.why, now);
             self.parts.alerts.raise(alarm);
         }

@@ -40,8 +40,8 @@ struct State {
     told: Vec<Option<Outcome>>,
     /// What every request that has not begun is told.
     stop: Option<Outcome>,
-    /// What the rest of a group is told.
-    closed: HashMap<usize, Outcome>,
+    /// By group: the first that did not leave, and what those behind it are told.
+    closed: HashMap<usize, (usize, Outcome)>,
 }
 
 impl<'a> Hand<'a> {
@@ -119,7 +119,9 @@ impl<'a> Hand<'a> {
             }
             let group = self.groups[*place];
             let closed = group.and_then(|group| closed.get(&group));
-            told[*place] = stop.as_ref().or(closed).cloned();
+            let closed = closed.filter(|(first, _)| first < place);
+            let behind = closed.map(|(_, outcome)| outcome);
+            told[*place] = stop.as_ref().or(behind).cloned();
             told[*place].is_none()
         });
     }
@@ -192,7 +194,7 @@ impl<'a> Hand<'a> {
         if let Some(group) = self.groups[place]
             && let Some(behind) = behind(&outcome)
         {
-            state.closed.entry(group).or_insert(behind);
+            state.closed.entry(group).or_insert((place, behind));
         }
         state.told[place] = Some(outcome);
     }

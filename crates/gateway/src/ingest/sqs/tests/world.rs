@@ -47,6 +47,8 @@ pub(crate) struct TestHold {
     pub(crate) puts: Mutex<Vec<Vec<String>>>,
     /// Calls that were answered with an error.
     pub(crate) failed: AtomicU64,
+    /// Nothing is lent on this lane.
+    pub(crate) stuck: Mutex<Option<Lane>>,
 }
 
 impl Default for TestHold {
@@ -59,6 +61,7 @@ impl Default for TestHold {
             door: Semaphore::new(Semaphore::MAX_PERMITS),
             puts: Mutex::default(),
             failed: AtomicU64::default(),
+            stuck: Mutex::default(),
         }
     }
 }
@@ -110,7 +113,7 @@ impl HoldStore for TestHold {
         Ok(answers)
     }
     async fn lease(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Leased>> {
-        if self.fails.load(Ordering::Relaxed) {
+        if self.stuck.lock().unwrap().as_ref() == Some(ask.lane) {
             return Err(self.fault(Kind::Unavailable, "reach the disk"));
         }
         self.inner.lease(ask).await
@@ -211,9 +214,11 @@ pub(crate) fn world(queue: &str, options: SimOptions) -> World {
     );
     let port = Arc::new(MemoryPort::default());
     let alerts = Alerts::new(vec![port.clone()], clock.clone(), DeskOptions::default());
-    let routes = Purpose::ALL
-        .iter()
-        .map(|purpose| ((*purpose, Channel::Sms), Lane::new("main")));
+    let lanes = [(Channel::Sms, "main"), (Channel::Lms, "long")];
+    let routes = lanes.iter().flat_map(|(channel, lane)| {
+        let pair = |purpose: &Purpose| ((*purpose, *channel), Lane::new(lane));
+        Purpose::ALL.iter().map(pair)
+    });
     let (hold, receipts) = (
         Arc::new(TestHold::default()),
         Arc::new(MemoryLog::default()),
