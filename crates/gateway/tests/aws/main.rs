@@ -2,6 +2,7 @@
 
 mod conformance;
 mod emulators;
+mod hold;
 mod other_client;
 mod proxy;
 mod proxy_tests;
