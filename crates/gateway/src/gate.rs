@@ -368,7 +368,7 @@ impl Gate {
     }
 
     /// Answers those the hold had no room for, without a receipt: nothing became of them. One alarm
-    /// a limit.
+    /// a limit. A message that is too large for this hold is invalid: more room would not help it.
     async fn turn_away(
         &self,
         full: &[(usize, Option<Purpose>)],
@@ -383,10 +383,19 @@ impl Gate {
         for &(place, purpose) in full {
             let limit = room.limit(purpose.unwrap_or(Purpose::Informational));
             let answer = &mut answers[place];
-            (answer.status, answer.limit) = (Status::NoRoom, Some(limit));
             (answer.due, answer.ruling, answer.why) = (None, None, None);
-            // A message that is too large is its producer's affair, not an alarm.
-            if limit != Limit::MessageMax && !limits.contains(&limit) {
+            if limit == Limit::MessageMax {
+                // It will be too large again: its producer's affair, no alarm.
+                let rule = format!(
+                    "is too large for the store, which writes at most {} bytes a message",
+                    room.message_max.unwrap_or_default()
+                );
+                answer.status = Status::Invalid;
+                answer.faults = vec![FieldFault::new("body", rule)];
+                continue;
+            }
+            (answer.status, answer.limit) = (Status::NoRoom, Some(limit));
+            if !limits.contains(&limit) {
                 limits.push(limit);
             }
         }

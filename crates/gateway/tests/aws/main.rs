@@ -6,6 +6,7 @@
 mod clock;
 mod conformance;
 mod emulators;
+mod hold;
 mod night;
 mod other_client;
 mod proxy;

@@ -156,7 +156,11 @@ impl SqsHold {
                 continue;
             }
             undue += 1;
-            if at != READY && is_enough(place, undue, job.ask.now) {
+            let enough = match at {
+                READY => undue == UNDUE_ROUNDS,
+                _ => is_enough(place, undue, job.ask.now),
+            };
+            if enough {
                 return false;
             }
         }
@@ -425,4 +429,56 @@ fn rest(place: &Place, now: Timestamp, nothing: bool) {
     }
     drop(state);
     place.note_opening(now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::queues::{Look, Queue};
+    use crate::config::Opening;
+
+    const EVERY: SignedDuration = SignedDuration::from_secs(60);
+
+    fn place(opening: Option<&str>, in_flight: u64) -> Place {
+        let opening = opening.map(|text| Opening::parse(text).unwrap());
+        let place = Place::new(Queue::new("q"), opening, EVERY);
+        let look = Look {
+            in_flight,
+            ..Look::default()
+        };
+        place.state().look = Some((Duration::ZERO, look));
+        place
+    }
+
+    #[test]
+    fn a_mixed_queue_is_gone_through_until_too_much_of_it_is_hidden() {
+        let now = Timestamp::UNIX_EPOCH;
+        let free = place(None, HIDDEN_MAX - 1);
+        assert!(!is_enough(&free, UNDUE_ROUNDS - 1, now));
+        assert!(is_enough(&free, UNDUE_ROUNDS, now));
+        assert!(free.state().worth.asks(now), "the next lease goes on");
+        let full = place(None, HIDDEN_MAX);
+        assert!(is_enough(&full, 1, now));
+        assert_eq!(full.state().worth.next(), after(now, EVERY));
+        // What this process hid counts at once, though SQS's counts are late.
+        let own = place(None, 0);
+        for _ in 0..HIDDEN_MAX {
+            own.state().hide(after(now, EVERY));
+        }
+        assert!(is_enough(&own, 1, now));
+        assert!(!is_enough(&own, 1, after(now, EVERY * 2)), "they are due");
+    }
+
+    #[test]
+    fn an_opening_queue_is_left_alone_at_once_unless_some_of_it_was_due() {
+        let now = Timestamp::UNIX_EPOCH;
+        let closed = place(Some("08:00[Asia/Seoul]"), 0);
+        assert!(is_enough(&closed, 1, now));
+        assert!(!closed.state().worth.asks(now));
+        let open = place(Some("08:00[Asia/Seoul]"), 0);
+        open.state().worth.found();
+        assert!(!is_enough(&open, UNDUE_ROUNDS - 1, now));
+        assert!(is_enough(&open, UNDUE_ROUNDS, now));
+        assert!(!open.state().worth.asks(now));
+    }
 }

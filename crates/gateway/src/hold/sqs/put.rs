@@ -75,7 +75,11 @@ impl SqsHold {
         for ((at, due, delay), answer) in sent.into_iter().zip(answers) {
             match answer {
                 Ok(()) => lane.sent(place, due, delay, now),
-                Err(why) if why.kind == FaultKind::Rejected => full.push(at),
+                Err(why) if why.kind == FaultKind::Rejected => {
+                    // Mostly too large for a queue that was made smaller; it is said what it was.
+                    tracing::warn!(%queue, fault = %why, "SQS turned a message away");
+                    full.push(at);
+                }
                 Err(why) => fault = Some(why),
             }
         }

@@ -118,8 +118,9 @@ fn due_part(place: &Place, look: &Look, now: Timestamp) -> u64 {
     if !state.worth.asks(now) {
         return 0;
     }
-    let there = look.visible.max(state.fresh);
-    if state.worth.is_sure(now) {
+    let news = state.worth.is_news(now);
+    let there = look.visible.max(if news { state.fresh } else { 0 });
+    if state.worth.is_sure(now) && (there > 0 || news) {
         return there.max(1);
     }
     if there == 0 {

@@ -10,6 +10,8 @@ const KNOWN_MAX: usize = 4096;
 /// For so long after an instant that is known the queue is asked again and again: SQS's clock, and
 /// the way there, may be later than ours.
 const GRACE: SignedDuration = SignedDuration::from_secs(5);
+/// SQS's counts are right after a minute, it says; twice that is believed.
+const COUNTS_LAG: SignedDuration = SignedDuration::from_secs(120);
 /// How soon the queue is asked again then, and the first time that it was found empty.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
 
@@ -75,6 +77,12 @@ impl Worth {
     /// Whether the last answers held something due.
     pub(super) fn flows(&self) -> bool {
         self.flows
+    }
+
+    /// Whether something became due so lately that SQS's counts may not tell it yet.
+    pub(super) fn is_news(&self, now: Timestamp) -> bool {
+        let mut lately = self.known.range(after(now, -COUNTS_LAG)..=now);
+        lately.next().is_some()
     }
 
     /// When it is next worth asking.

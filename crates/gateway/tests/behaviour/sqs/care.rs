@@ -209,6 +209,22 @@ async fn shelves_show_what_is_due_what_waits_what_is_lent_and_what_is_buried() {
 }
 
 #[tokio::test]
+async fn what_another_process_took_is_not_shown_as_due_for_ever() {
+    let world = World::new();
+    let (hold, other) = (&*world.hold().await, &*world.hold().await);
+    put(hold, vec![held("a"), due("b", at(30))]).await;
+    for now in [at(0), at(30)] {
+        let loan = lease_one(other, now).await;
+        settle(other, loan.token, done(), now).await;
+    }
+    // Nobody leases here: the lane is paused in this process.
+    let due = async |now| hold.shelves(Some(&lane()), Some(now)).await.unwrap();
+    assert_eq!(due(at(31)).await.len(), 1, "counts may be late");
+    assert_eq!(due(at(34)).await, []);
+    assert_eq!(due(at(90)).await, []);
+}
+
+#[tokio::test]
 async fn what_sqs_cannot_do_is_said_and_not_guessed() {
     let world = World::new();
     let hold = &*world.hold().await;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use nightgate::aws::queues::Queues;
 use nightgate::aws::sim::{Op, SimOptions};
+use nightgate::clock::{Clock, ManualClock};
+use nightgate::hold::sqs::SqsHold;
 use nightgate::hold::{HoldStore, Settled};
 
 use super::world::*;
@@ -13,7 +15,7 @@ use crate::world::*;
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// Minutes after the evening, to a whole second.
-fn on(minutes: i64) -> jiff::Timestamp {
+fn on(minutes: i64) -> Timestamp {
     at(minutes) - SignedDuration::from_nanos(123_456_789)
 }
 
@@ -63,6 +65,64 @@ async fn what_is_not_due_is_hidden_until_its_due_and_lent_then_and_did_not_lapse
     assert!(!loan.lapsed, "the first receive was a probe");
     let again = lease_one(other, loan.until).await;
     assert!(again.lapsed, "the second was a loan");
+}
+
+/// A clock that shows another time than SQS's.
+struct Skewed(Arc<ManualClock>, SignedDuration);
+
+#[async_trait::async_trait]
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        self.0.now() + self.1
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        self.0.monotonic()
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        self.0.advance_to(at - self.1);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_sqs_makes_nothing_early_and_no_lapse_of_what_was_none() {
+    for ahead_ms in [-4_000, -300, 300, 4_000] {
+        let world = World::new();
+        let skew = SignedDuration::from_millis(ahead_ms);
+        let clock = Arc::new(Skewed(Arc::clone(&world.clock), skew));
+        let hold = SqsHold::open(Arc::clone(&world.sim) as Arc<_>, world.options(), clock);
+        let hold = hold.await.unwrap();
+        put(
+            &*world.hold().await,
+            vec![due("a", at(60)), due("b", at(5))],
+        )
+        .await;
+        for (name, then) in [("b", at(5)), ("a", at(60))] {
+            // Ours, in steps of a tenth of a second around the due.
+            let mut now = then - SignedDuration::from_secs(10);
+            let loan = loop {
+                world.turn(now - skew);
+                let mut loans = lease(&hold, now, ALL).await;
+                if let Some(loan) = loans.pop() {
+                    break loan;
+                }
+                now += SignedDuration::from_millis(100);
+                assert!(
+                    now < then + SignedDuration::from_secs(10),
+                    "{name}, {ahead_ms}"
+                );
+            };
+            assert_eq!(names(std::slice::from_ref(&loan)), [name]);
+            assert!(now >= then, "{name} is early at {ahead_ms}");
+            assert!(!loan.lapsed, "{name} at {ahead_ms}");
+            // Its releaser dies.
+            world.turn(loan.until - skew + SECOND);
+            let again = lease(&hold, loan.until + SECOND, ALL).await.remove(0);
+            assert!(again.lapsed, "{name} at {ahead_ms}");
+            settle(&hold, again.token, done(), loan.until + SECOND).await;
+        }
+    }
 }
 
 #[tokio::test]

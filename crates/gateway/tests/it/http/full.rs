@@ -117,6 +117,25 @@ async fn a_full_shelf_turns_away_only_its_own() {
 }
 
 #[tokio::test]
+async fn a_message_too_large_for_the_store_is_invalid_and_no_alarm_and_the_others_are_taken_in() {
+    let world = filled(0).await;
+    world.hold.push_is_full.store(true, Ordering::Relaxed);
+    *world.hold.room.lock().unwrap() = Room {
+        message_max: Some(1_048_576),
+        ..Room::default()
+    };
+    let got = world.post("/v1/messages", &push("p-1")).await;
+    assert_eq!(got.problem(), "422 invalid");
+    let told = got.json()["faults"].to_string();
+    assert!(told.contains("at most 1048576 bytes"), "{told}");
+    let both = json!([push("p-1"), message("m-1", "informational")]);
+    let got = world.post("/v1/messages", &both).await.json();
+    assert_eq!(got[0]["status"], "invalid");
+    assert_eq!(got[1]["status"], "accepted");
+    assert_eq!(counted(&world, "nightgate_alerts_total").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn what_found_no_room_is_counted_leaves_no_trace_and_is_new_when_it_comes_again() {
     let world = filled(MAX).await;
     for _ in 0..3 {

@@ -141,7 +141,7 @@ fn faults(file: &File, backends: &BTreeSet<String>) -> BTreeSet<String> {
     let Some((own, below)) = module(&file.path) else {
         return BTreeSet::new();
     };
-    let test = below.ends_with("tests.rs") || below.starts_with("tests/");
+    let test = below.ends_with("tests.rs") || below.split('/').any(|step| step == "tests");
     if own == "lib" || test || BUILDERS.contains(&own) {
         return BTreeSet::new();
     }
@@ -258,6 +258,14 @@ mod teeth {
         assert!(check("gate.rs", text).is_empty());
         let after = format!("{text}use crate::cli::X;\n");
         assert_eq!(check("gate.rs", &after), ["`gate` may not import `cli`"]);
+    }
+
+    #[test]
+    fn folders_of_tests_may_build_what_they_like_wherever_they_stand() {
+        let text = "use crate::hold::sqlite::SqliteHold;\nuse crate::cli::X;\n";
+        assert!(check("gate/tests/world.rs", text).is_empty());
+        assert!(check("ingest/sqs/tests/world.rs", text).is_empty());
+        assert_eq!(check("gate/contests/world.rs", text).len(), 2);
     }
 
     #[test]
