@@ -141,7 +141,8 @@ fn faults(file: &File, backends: &BTreeSet<String>) -> BTreeSet<String> {
     let Some((own, below)) = module(&file.path) else {
         return BTreeSet::new();
     };
-    let test = below.ends_with("tests.rs") || below.starts_with("tests/");
+    let folder = below.starts_with("tests/") || below.contains("/tests/");
+    let test = folder || below.ends_with("tests.rs");
     if own == "lib" || test || BUILDERS.contains(&own) {
         return BTreeSet::new();
     }
