@@ -25,6 +25,11 @@ const NEEDED: [&str; 3] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_FUNCTION_VERSION",
 ];
+/// An instance has a disk of its own, which is empty at its start and gone with it: messages held
+/// there would be lost, and an empty consent book would have all advertising refused.
+const OWN_DISK: &str = "a function has no disk that lasts: set `hold.store` to \"sqs\", \
+    `consent.store` to \"dynamodb\" or \"http\", and `receipts.store` to \"lines\" or \"sqs\" (or, to \
+    try it out, `hold.store` to \"memory\")";
 /// How the failure to start is called.
 const INIT_FAILED: &str = "Nightgate.Init";
 /// How long telling so may take: the process ends anyway.
@@ -68,6 +73,9 @@ async fn open() -> Result<(Functions, Arc<StoppedClock>), Failure> {
     }
     let loaded = Config::load(&sources()).map_err(|faults| Failure::usage(faults.to_string()))?;
     let mut config = loaded.config;
+    if config.uses_disk() {
+        return Err(Failure::usage(OWN_DISK));
+    }
     // CloudWatch reads lines of JSON.
     config.log.format = LogFormat::Json;
     cli::start_log(&config);

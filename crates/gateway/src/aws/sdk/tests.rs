@@ -15,7 +15,7 @@ use super::*;
 use crate::aws::queues::{Attribute, FaultKind as K};
 
 /// What a server answers: status, the header `x-amzn-query-error`, body. `None`: it hangs up.
-type Script = Option<(u16, &'static str, String)>;
+type Script = Option<(u16, String, String)>;
 
 #[derive(Clone)]
 struct Server {
@@ -100,94 +100,94 @@ fn kinds<T>(answers: &[Answer<T>]) -> Vec<Option<K>> {
 }
 
 /// An error as SQS writes it in the JSON protocol.
-fn error(status: u16, code: &'static str, name: &str) -> Script {
+fn error(status: u16, code: &str, name: &str) -> Script {
     let body = json!({ "__type": format!("com.amazonaws.sqs#{name}"), "message": "said SQS" });
+    let code = match code {
+        "" => String::new(),
+        code => format!("{code};Sender"),
+    };
     Some((status, code, body.to_string()))
 }
 
+/// Status, the legacy code, the modelled name, what it means for a send.
+const ERRORS: &[(u16, &str, &str, K)] = &[
+    (400, "RequestThrottled", "RequestThrottled", K::Throttled),
+    (400, "", "RequestThrottled", K::Throttled),
+    (
+        400,
+        "ThrottlingException",
+        "ThrottlingException",
+        K::Throttled,
+    ),
+    (400, "KMS.ThrottlingException", "KmsThrottled", K::Throttled),
+    (429, "", "Other", K::Throttled),
+    (
+        400,
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+        K::Denied,
+    ),
+    (400, "", "QueueDoesNotExist", K::Denied),
+    (
+        400,
+        "KMS.AccessDeniedException",
+        "KmsAccessDenied",
+        K::Denied,
+    ),
+    (403, "AccessDenied", "AccessDeniedException", K::Denied),
+    (
+        403,
+        "InvalidClientTokenId",
+        "InvalidClientTokenId",
+        K::Denied,
+    ),
+    (
+        400,
+        "SignatureDoesNotMatch",
+        "SignatureDoesNotMatch",
+        K::Denied,
+    ),
+    (403, "InvalidSecurity", "InvalidSecurity", K::Denied),
+    (
+        400,
+        "InvalidParameterValue",
+        "InvalidParameterValue",
+        K::Rejected,
+    ),
+    (
+        400,
+        "AWS.SimpleQueueService.BatchRequestTooLong",
+        "BatchRequestTooLong",
+        K::Rejected,
+    ),
+    (
+        503,
+        "ServiceUnavailable",
+        "ServiceUnavailable",
+        K::Unavailable,
+    ),
+    (500, "InternalFailure", "InternalFailure", K::Unknown),
+];
+
 #[tokio::test]
 async fn each_error_of_a_send_says_what_can_be_done_about_it() {
-    let throttled = "RequestThrottled;Sender";
-    let none = "AWS.SimpleQueueService.NonExistentQueue;Sender";
-    let cases = [
-        (error(400, throttled, "RequestThrottled"), K::Throttled),
-        (error(400, "", "RequestThrottled"), K::Throttled),
-        (
-            error(400, "ThrottlingException;Sender", "ThrottlingException"),
-            K::Throttled,
-        ),
-        (
-            error(400, "KMS.ThrottlingException;Sender", "KmsThrottled"),
-            K::Throttled,
-        ),
-        (error(429, "", "Other"), K::Throttled),
-        (error(400, none, "QueueDoesNotExist"), K::Denied),
-        (error(400, "", "QueueDoesNotExist"), K::Denied),
-        (
-            error(400, "KMS.AccessDeniedException;Sender", "KmsAccessDenied"),
-            K::Denied,
-        ),
-        (
-            error(403, "AccessDenied;Sender", "AccessDeniedException"),
-            K::Denied,
-        ),
-        (
-            error(403, "InvalidClientTokenId;Sender", "InvalidClientTokenId"),
-            K::Denied,
-        ),
-        (
-            error(400, "SignatureDoesNotMatch;Sender", "SignatureDoesNotMatch"),
-            K::Denied,
-        ),
-        (
-            error(403, "InvalidSecurity;Sender", "InvalidSecurity"),
-            K::Denied,
-        ),
-        (
-            error(400, "InvalidParameterValue;Sender", "InvalidParameterValue"),
-            K::Rejected,
-        ),
-        (
-            error(
-                400,
-                "AWS.SimpleQueueService.BatchRequestTooLong;Sender",
-                "BatchRequestTooLong",
-            ),
-            K::Rejected,
-        ),
-        (
-            error(503, "ServiceUnavailable;Receiver", "ServiceUnavailable"),
-            K::Unavailable,
-        ),
-        (
-            error(500, "InternalFailure;Receiver", "InternalFailure"),
-            K::Unknown,
-        ),
-        (
-            Some((502, "", "<html>Bad Gateway</html>".to_owned())),
-            K::Unknown,
-        ),
-        (
-            Some((503, "", "<html>no server</html>".to_owned())),
-            K::Unknown,
-        ),
-        (
-            Some((200, "", "{\"Successful\": [{\"Id\"".to_owned())),
-            K::Unknown,
-        ),
+    let odd = |status, body: &str| Some((status, String::new(), body.to_owned()));
+    let mut cases = vec![
+        (odd(502, "<html>Bad Gateway</html>"), K::Unknown),
+        (odd(503, "<html>no server</html>"), K::Unknown),
+        (odd(200, "{\"Successful\": [{\"Id\""), K::Unknown),
         (None, K::Unknown),
     ];
+    let known = ERRORS.iter();
+    cases.extend(known.map(|(status, code, name, kind)| (error(*status, code, name), *kind)));
     for (script, right) in cases {
         let (server, queues) = Server::serve(script.clone()).await;
         let answers = queues
             .send(&queue(), vec![message("a"), message("b")])
             .await;
         assert_eq!(kinds(&answers), [Some(right); 2], "{script:?}: {answers:?}");
-        assert_eq!(
-            server.requests().len(),
-            1,
-            "a send is never made again: {script:?}"
-        );
+        let requests = server.requests().len();
+        assert_eq!(requests, 1, "a send is never made again: {script:?}");
     }
 }
 
@@ -227,7 +227,7 @@ async fn an_answer_that_does_not_come_in_time_is_unknown_and_not_waited_for() {
 
 #[tokio::test]
 async fn what_does_no_harm_twice_is_tried_again_and_a_server_at_fault_is_unavailable() {
-    let (server, queues) = Server::serve(error(500, "InternalFailure;Receiver", "X")).await;
+    let (server, queues) = Server::serve(error(500, "InternalFailure", "X")).await;
     let answers = queues.delete(&queue(), &["handle".to_owned()]).await;
     assert_eq!(kinds(&answers), [Some(K::Unavailable)]);
     assert_eq!(server.requests().len(), 3, "tried three times");
@@ -260,7 +260,7 @@ async fn each_entry_has_its_own_answer_and_one_left_out_is_unknown() {
             failed("7", "InternalError", false),
         ],
     });
-    let (_, queues) = Server::serve(Some((200, "", answer.to_string()))).await;
+    let (_, queues) = Server::serve(Some((200, String::new(), answer.to_string()))).await;
     let answers = queues.send(&queue(), vec![message("a"); 8]).await;
     assert_eq!(answers[0], Ok("m-0".to_owned()));
     assert_eq!(answers[3], Ok("m-3".to_owned()));
@@ -284,7 +284,7 @@ async fn each_entry_has_its_own_answer_and_one_left_out_is_unknown() {
 
 #[tokio::test]
 async fn a_message_is_sent_with_everything_it_has() {
-    let (server, queues) = Server::serve(Some((200, "", "{}".to_owned()))).await;
+    let (server, queues) = Server::serve(Some((200, String::new(), "{}".to_owned()))).await;
     let whole = Outgoing {
         body: "안녕 👋\n".to_owned(),
         attributes: vec![
@@ -328,7 +328,7 @@ async fn a_message_is_received_with_everything_it_has() {
             "template": {"DataType": "String", "StringValue": "T-7"},
             "logo": {"DataType": "Binary.png", "BinaryValue": "AP8="}},
     }]});
-    let (server, queues) = Server::serve(Some((200, "", answer.to_string()))).await;
+    let (server, queues) = Server::serve(Some((200, String::new(), answer.to_string()))).await;
     let ask = Ask {
         max: 7,
         hide: Duration::from_secs(90),
@@ -377,7 +377,7 @@ async fn what_a_queue_tells_of_itself_is_read() {
         "ApproximateNumberOfMessagesDelayed": "1", "MessageRetentionPeriod": "1209600",
         "VisibilityTimeout": "300", "MaximumMessageSize": "1048576",
         "RedrivePolicy": "{\"deadLetterTargetArn\":\"arn\",\"maxReceiveCount\":\"5\"}"}});
-    let (_, queues) = Server::serve(Some((200, "", answer.to_string()))).await;
+    let (_, queues) = Server::serve(Some((200, String::new(), answer.to_string()))).await;
     let right = Look {
         visible: 12,
         in_flight: 3,
@@ -392,9 +392,9 @@ async fn what_a_queue_tells_of_itself_is_read() {
 
 #[tokio::test]
 async fn a_queue_that_is_not_there_is_not_found_and_that_is_no_fault() {
-    let none = "AWS.SimpleQueueService.NonExistentQueue;Sender";
+    let none = "AWS.SimpleQueueService.NonExistentQueue";
     let (_, queues) = Server::serve(error(400, none, "QueueDoesNotExist")).await;
     assert_eq!(queues.find("gone").await, Ok(None));
-    let (_, queues) = Server::serve(error(403, "AccessDenied;Sender", "AccessDenied")).await;
+    let (_, queues) = Server::serve(error(403, "AccessDenied", "AccessDenied")).await;
     assert_eq!(queues.find("secret").await.unwrap_err().kind, K::Denied);
 }

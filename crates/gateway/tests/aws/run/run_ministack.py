@@ -1,0 +1,19 @@
+"""Runs ministack on loopback until standard input ends: with the test that started it."""
+
+import os
+import sys
+import threading
+
+
+def end_with_parent():
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+port = sys.argv.pop(1)
+os.environ.update(BIND_HOST="127.0.0.1", MINISTACK_HOST="127.0.0.1", GATEWAY_PORT=port)
+
+from ministack.app import main  # noqa: E402: it reads the environment when it is loaded
+
+main()
