@@ -268,8 +268,8 @@ pub fn hold_damaged(messages: u64, files: &[String], at: Timestamp) -> Alert {
 #[must_use]
 pub fn source_failing(queue: &str, failures: u64, why: &str, at: Timestamp) -> Alert {
     let english = format!(
-        "Queue {queue}: requests have failed {failures} times in a row: {why}. Its messages stay in \
-         the queue until they are taken in or its retention ends. Check its address and permissions \
+        "Queue {queue}: requests have failed {failures} times in a row: {why}. Its messages stay \
+         there until they are taken in or its retention ends. Check its address and permissions \
          with `nightgate doctor`."
     );
     let korean = format!(
@@ -305,8 +305,8 @@ pub fn source_unreadable(
         ),
     };
     let english = format!(
-        "Queue {queue}: a message cannot be read: {reason}. {went} Compare the source's mapping with \
-         what the producer sends: `nightgate config`."
+        "Queue {queue}: a message cannot be read: {reason}. {went} Compare the source's mapping \
+         with what the producer sends: `nightgate config`."
     );
     let korean = format!(
         "{queue} 큐의 메시지를 읽을 수 없습니다: {reason}. {went_korean} `nightgate config`로 필드 매핑 \

@@ -264,3 +264,13 @@ async fn run(cli: Cli) -> Done {
         Command::Completions(command) => command.run(),
     }
 }
+
+#[cfg(all(test, not(feature = "lambda")))]
+mod tests {
+    #[tokio::test]
+    async fn a_build_that_is_no_function_says_how_to_make_one() {
+        let failure = super::function().await.unwrap_err();
+        assert_eq!(failure.code, super::EXIT_USAGE);
+        assert!(failure.text.contains("--features full"), "{}", failure.text);
+    }
+}

@@ -152,3 +152,14 @@ async fn an_instance_that_cannot_start_says_why() {
     );
     assert!(!function.child.wait().unwrap().success());
 }
+
+#[test]
+fn a_command_is_a_command_in_the_environment_of_a_function_too() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nightgate"));
+    let command = command
+        .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
+        .arg("--version");
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    assert!(output.stdout.starts_with(b"nightgate "));
+}

@@ -53,7 +53,7 @@ impl DeadLetter {
         let missing = || Err(Fault::new(FaultKind::Unknown, "the queue did not answer"));
         sent.into_iter().next().unwrap_or_else(missing)?;
         tracing::warn!(
-            message = incoming.id,
+            id = incoming.id,
             dead_letter = %self.queue,
             reason,
             "a message cannot be read and went to the dead-letter queue"

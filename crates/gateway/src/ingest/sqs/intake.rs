@@ -194,8 +194,8 @@ impl Intake {
         let Some(dead) = &self.dead_letter else {
             let alarm = text::source_unreadable(&self.name, &reason, None, now);
             self.parts.alerts.raise(alarm);
-            let (message, queue) = (&incoming.id, &self.queue);
-            tracing::warn!(message, %queue, reason, "a message cannot be read and stays");
+            let (id, queue) = (&incoming.id, &self.queue);
+            tracing::warn!(id, %queue, reason, "a message cannot be read and stays");
             return Fate::Stays;
         };
         let queue = dead.queue();

@@ -44,8 +44,7 @@ const NEEDED: [(&str, &str); 4] = [
 ];
 /// Stands between alternatives.
 const OR: &str = " | ";
-/// Longest name of a message attribute.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>
+/// Longest name of a message attribute (SQS Developer Guide, message metadata).
 const NAME_MAX_BYTES: usize = 256;
 
 /// Where a value may stand.
