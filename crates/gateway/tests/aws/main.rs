@@ -1,4 +1,7 @@
-//! SQS as others speak it: emulators, another client, and a network that fails.
+//! SQS as others speak it: emulators, another client, and a network that fails. See
+//! docs/TESTING.md.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod conformance;
 mod emulators;

@@ -118,8 +118,7 @@ async fn throttling_backs_the_lane_off_and_the_next_call_sends() {
         "of 40 requests {requests} were made: the rest was held back"
     );
     assert_eq!(world.there().await, 0);
-    world.proxy.script(SEND, &[]);
-    let world = World::start().await;
+    world.proxy.forget();
     assert_eq!(world.deliver(400).await, ["delivered"; 400]);
     assert_eq!(world.there().await, 400);
 }
