@@ -5,6 +5,7 @@
 
 mod conformance;
 mod emulators;
+mod environment;
 mod other_client;
 mod proxy;
 mod proxy_tests;
