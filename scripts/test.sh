@@ -9,10 +9,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 temp="${TMPDIR:-/tmp}"
 tools="${NIGHTGATE_TOOLS_DIR:-$temp/nightgate-tools}"
-# The tests look for Schemathesis here.
+# The tests look for Schemathesis here, and for emulators of SQS and another client of it there.
 venv="$temp/nightgate-venv"
+aws="$temp/nightgate-aws"
 deny_version=0.20.2
 schemathesis_version=4.32.5
+ministack_version=1.5.33
+boto3_version=1.44.5
+fauxqs_version=2.4.1
+local_aws_sqs_version=2.0.2
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 if [[ "${CI:-}" == true ]]; then
     export CARGO_TARGET_DIR="${NIGHTGATE_TARGET_DIR:-$temp/nightgate-target}"
@@ -27,6 +32,7 @@ install_packages() {
     local missing=() sudo=()
     compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    command -v npm >/dev/null || missing+=(nodejs npm)
     [[ ${#missing[@]} -gt 0 ]] || return 0
     [[ "$(id -u)" == 0 ]] || sudo=(sudo -n)
     "${sudo[@]}" apt-get update -qq
@@ -42,6 +48,30 @@ install_schemathesis() {
         "schemathesis==$schemathesis_version"
 }
 
+# Two folders for Python: the emulator and the client want different versions of one package.
+install_aws() {
+    has_python "$aws/venv" ministack "$ministack_version" ||
+        install_python "$aws/venv" "ministack==$ministack_version"
+    has_python "$aws/boto" boto3 "$boto3_version" ||
+        install_python "$aws/boto" "boto3==$boto3_version"
+    has_node fauxqs "$fauxqs_version" && has_node local-aws-sqs "$local_aws_sqs_version" ||
+        npm install --prefix "$aws" --silent --no-audit --no-fund \
+            "fauxqs@$fauxqs_version" "local-aws-sqs@$local_aws_sqs_version"
+}
+
+has_python() {
+    compgen -G "$1/lib/python3*/site-packages/$2-$3.dist-info" >/dev/null
+}
+
+install_python() {
+    python3 -m venv --clear "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check "$2"
+}
+
+has_node() {
+    grep -qsF "\"version\": \"$2\"" "$aws/node_modules/$1/package.json"
+}
+
 install_deny() {
     command -v cargo-deny >/dev/null && return
     # Its own target dir: its features would rebuild ours. Removed, since only the binary is used.
@@ -55,13 +85,18 @@ install_deny() {
 step "tools"
 install_packages
 install_schemathesis
+install_aws
 install_deny
 
 step "format"
 cargo fmt --all --check
 
 step "lints"
-cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --workspace --all-targets --features full --locked -- -D warnings
+
+# Everything that a feature adds must be gone without it.
+step "without features"
+cargo check --workspace --locked
 
 # A workspace of its own, so nothing above looks at it. Needs a C++ compiler, for libFuzzer.
 step "fuzz targets"
@@ -72,16 +107,16 @@ step "licences, sources, bans"
 cargo deny check bans licenses sources
 
 step "docs"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --features full --no-deps --locked --quiet
 
 # The tests come last: their closing lines are what a reader of the output looks for. The
 # simulator's seeds are among them.
 step "doc tests"
-cargo test --workspace --doc --locked
+cargo test --workspace --features full --doc --locked
 
 step "tests"
 if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --workspace --locked --no-fail-fast
+    cargo nextest run --workspace --features full --locked --no-fail-fast
 else
-    cargo test --workspace --lib --bins --tests --locked --no-fail-fast
+    cargo test --workspace --features full --lib --bins --tests --locked --no-fail-fast
 fi

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 /// Most messages in one request (SendMessageBatch, ReceiveMessage, DeleteMessageBatch).
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html>
 pub const BATCH_MAX: usize = 10;
 /// Most bytes of one message, and of all messages of one request: bodies, and attributes with their
 /// names and types. 1 MiB since 2025.

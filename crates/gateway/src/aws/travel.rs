@@ -156,8 +156,8 @@ pub fn arrive(incoming: &Incoming) -> (Bytes, BTreeMap<String, String>) {
 
 /// A message as it goes into SQS, without delay and without [`mark`]. A body that is no text of
 /// SQS (not UTF-8, empty, control characters) goes as base64, and [`BODY`] says so. What stands
-/// under [`SIDE`] and is not of its form is an attribute like others. The base64 of an empty body is
-/// a line end, since SQS takes no empty text.
+/// under [`SIDE`] and is not of its form is an attribute like others. The base64 of an empty body
+/// is a line end, since SQS takes no empty text.
 ///
 /// # Errors
 /// The field that SQS does not take, and its rule: more than [`ATTRIBUTES_MAX`] attributes, an
@@ -263,7 +263,8 @@ fn check(outgoing: &Outgoing) -> Result<(), FieldFault> {
 }
 
 /// The rule of SQS that an attribute breaks.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html> and
+/// "Amazon SQS message metadata" of the developer guide.
 fn broken(attribute: &Attribute) -> Option<&'static str> {
     let Attribute { name, kind, value } = attribute;
     let byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');

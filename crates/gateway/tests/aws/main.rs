@@ -1,4 +1,7 @@
-//! SQS as others speak it: emulators, another client, and a network that fails.
+//! SQS as others speak it: emulators, another client, and a network that fails. See
+//! docs/TESTING.md.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 #[cfg(test)]
 #[path = "../it/gateway/clock.rs"]
@@ -6,6 +9,7 @@
 mod clock;
 mod conformance;
 mod emulators;
+mod environment;
 mod hold;
 mod night;
 mod other_client;

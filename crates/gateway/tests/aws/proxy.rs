@@ -75,6 +75,11 @@ impl Proxy {
             .extend(faults.iter().cloned());
     }
 
+    /// No request meets a fault any more.
+    pub(crate) fn forget(&self) {
+        self.state.script.lock().unwrap().clear();
+    }
+
     /// How many requests of `operation` came, and how many of them were carried out.
     pub(crate) fn count(&self, operation: &str) -> (usize, usize) {
         let seen = self.state.seen.lock().unwrap();

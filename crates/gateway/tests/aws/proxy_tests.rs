@@ -118,8 +118,7 @@ async fn throttling_backs_the_lane_off_and_the_next_call_sends() {
         "of 40 requests {requests} were made: the rest was held back"
     );
     assert_eq!(world.there().await, 0);
-    world.proxy.script(SEND, &[]);
-    let world = World::start().await;
+    world.proxy.forget();
     assert_eq!(world.deliver(400).await, ["delivered"; 400]);
     assert_eq!(world.there().await, 400);
 }
@@ -210,4 +209,32 @@ async fn when_nobody_listens_any_more_nothing_left_and_the_lane_waits() {
     let sink = sink(queues(&url), &world.queue);
     let outcomes = sink.deliver(numbered(30)).await;
     assert_eq!(words(&outcomes), ["retry lane"; 30]);
+}
+
+#[tokio::test]
+async fn on_a_fifo_queue_what_was_lost_and_goes_again_arrives_once_and_in_order() {
+    let mut world = World::start().await;
+    world.queue = make(&world.proxy.url, "send.fifo", &[("FifoQueue", "true")]).await;
+    world.proxy.script(SEND, &[Fault::Lost]);
+    let first = world.deliver(25).await;
+    assert_eq!(first[..10], ["unknown"; 10]);
+    assert_eq!(
+        first[10..],
+        ["retry lane"; 15],
+        "nothing overtakes what may be lost"
+    );
+    assert_eq!(world.deliver(25).await, ["delivered"; 25]);
+    let mut bodies = Vec::new();
+    while bodies.len() < 25 {
+        // A group is lent to one at a time: what is done with is deleted before the next.
+        let some = take(&*world.straight, &world.queue, 1).await;
+        assert!(!some.is_empty(), "only {bodies:?} arrived");
+        let handles: Vec<String> = some.iter().map(|one| one.handle.clone()).collect();
+        bodies.extend(some.into_iter().map(|one| one.body));
+        let deleted = world.straight.delete(&world.queue, &handles).await;
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+    let right: Vec<String> = (0..25).map(|n| n.to_string()).collect();
+    assert_eq!(bodies, right);
+    assert_eq!(world.there().await, 0, "each is there once");
 }

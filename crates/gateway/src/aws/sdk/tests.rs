@@ -244,7 +244,10 @@ async fn what_does_no_harm_twice_is_tried_again_and_a_server_at_fault_is_unavail
 
 #[tokio::test]
 async fn each_entry_has_its_own_answer_and_one_left_out_is_unknown() {
-    let failed = |id: &str, code: &str, sender: bool| json!({"Id": id, "Code": code, "SenderFault": sender, "Message": "010-1234-5678"});
+    let failed = |id: &str, code: &str, sender: bool| {
+        let personal = "Value 010-1234-5678 is invalid";
+        json!({"Id": id, "Code": code, "SenderFault": sender, "Message": personal})
+    };
     let answer = json!({
         "Successful": [
             {"Id": "3", "MessageId": "m-3", "MD5OfMessageBody": "x"},

@@ -14,10 +14,13 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::clock::ManualClock;
 
+/// What a service makes of the recipients that it was asked about.
+type Answer = fn(&[String]) -> Response;
+
 /// What the service was asked, and what it answers.
 struct Service {
     asked: Mutex<Vec<(Option<String>, Vec<String>)>>,
-    answer: Mutex<fn(&[String]) -> Response>,
+    answer: Mutex<Answer>,
     questions: AtomicUsize,
 }
 
@@ -134,7 +137,7 @@ async fn an_answer_is_believed_for_a_while_and_then_asked_for_again() {
 #[tokio::test]
 async fn a_service_that_fails_or_leaves_somebody_out_has_told_nothing() {
     let (service, book, _) = world(Duration::from_secs(60)).await;
-    let bad: [(fn(&[String]) -> Response, &str); 6] = [
+    let bad: [(Answer, &str); 6] = [
         (|_| StatusCode::SERVICE_UNAVAILABLE.into_response(), "503"),
         (|_| "no JSON +821012345678".into_response(), "docs/API.md"),
         (|who| agreed(&who[1..]), "every recipient"),

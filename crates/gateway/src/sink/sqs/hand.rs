@@ -10,7 +10,7 @@ use crate::aws::travel;
 use crate::sink::{Outbound, Outcome};
 
 /// Longest group and deduplication id of SQS, in characters.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html>
 const NAME_MAX: usize = 128;
 /// Keeps the hashes of recipients apart from any other.
 const RECIPIENT_CONTEXT: &str = "nightgate 2026-11 sqs sink: group of a recipient";
