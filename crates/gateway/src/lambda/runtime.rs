@@ -28,8 +28,8 @@ const NEEDED: [&str; 3] = [
 /// An instance has a disk of its own, which is empty at its start and gone with it: messages held
 /// there would be lost, and an empty consent book would have all advertising refused.
 const OWN_DISK: &str = "a function has no disk that lasts: set `hold.store` to \"sqs\", \
-    `consent.store` to \"dynamodb\" or \"http\", and `receipts.store` to \"lines\" or \"sqs\" (or, to \
-    try it out, `hold.store` to \"memory\")";
+    `consent.store` to \"dynamodb\" or \"http\", and `receipts.store` to \"lines\" or \"sqs\" (or, \
+    to try it out, `hold.store` to \"memory\")";
 /// How the failure to start is called.
 const INIT_FAILED: &str = "Nightgate.Init";
 /// How long telling so may take: the process ends anyway.
