@@ -161,7 +161,8 @@ fn written(who: &str, phone: &str, extra: &[(&str, &str)]) -> Json {
 }
 
 /// Consents: everybody agreed in general; `c` withdrew at night; `d` agreed to the night as well.
-const CONSENTS: &str = r#"{"recipient":"010-0000-0001","scope":"general","at":"2026-06-01T10:00:00+09:00"}
+const CONSENTS: &str = r#"
+{"recipient":"010-0000-0001","scope":"general","at":"2026-06-01T10:00:00+09:00"}
 {"recipient":"010-0000-0002","scope":"general","at":"2026-06-01T10:00:00+09:00"}
 {"recipient":"010-0000-0003","scope":"general","at":"2026-06-01T10:00:00+09:00"}
 {"recipient":"010-0000-0004","scope":"general","at":"2026-06-01T10:00:00+09:00"}

@@ -44,7 +44,8 @@ async fn answer(
 }
 
 fn agreed(recipients: &[String]) -> Response {
-    let one = |who: &String| json!({ "recipient": who, "general": { "granted_at": "2026-01-01T00:00:00Z" } });
+    let yes = json!({ "granted_at": "2026-01-01T00:00:00Z" });
+    let one = |who: &String| json!({ "recipient": who, "general": yes.clone() });
     Json(json!({ "consents": recipients.iter().rev().map(one).collect::<Vec<_>>() }))
         .into_response()
 }

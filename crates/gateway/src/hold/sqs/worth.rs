@@ -45,8 +45,8 @@ impl Worth {
         }
     }
 
-    /// The same of a queue in which nothing becomes due but at instants that are known: found empty,
-    /// it is left alone for `every` from the first time on, until something was found in it.
+    /// The same of a queue in which nothing becomes due but at instants that are known: found
+    /// empty, it is left alone for `every` from the first time on, until something was found in it.
     pub(super) fn patient(every: SignedDuration) -> Self {
         Self {
             empties: PATIENT,
