@@ -27,6 +27,9 @@ pub struct Acted {
     pub count: u64,
     /// Messages on loan at that moment: taken back if they return, gone if they were handed over.
     pub in_flight: u64,
+    /// The hold cannot tell how many: the recall is noted, and bites wherever a message of its scope
+    /// is met from now on.
+    pub noted: bool,
     /// The receipt that was filed; `None` when nothing was done.
     pub receipt: Option<Receipt>,
 }
@@ -36,6 +39,7 @@ impl Recaller<'_> {
     ///
     /// # Behaviour
     /// - one receipt stands for all messages of the scope; none is filed where there were none
+    /// - where the hold cannot count, the receipt says so, and stands for as many as are met
     /// - the receipt of one message says all there is to say about it, others what the scope names
     ///
     /// # Errors
@@ -46,9 +50,13 @@ impl Recaller<'_> {
             recalled,
             in_flight,
         } = self.hold.recall(scope, now).await?;
-        let on_loan = (in_flight > 0).then(|| format!("{in_flight} more on loan"));
+        let noted = !self.hold.capability().exact_depth;
+        let on_loan = match noted {
+            true => Some("noted; how many there are is not known".to_owned()),
+            false => (in_flight > 0).then(|| format!("{in_flight} more on loan")),
+        };
         let receipt = match recalled + in_flight {
-            0 => None,
+            0 if !noted => None,
             _ => Some(
                 self.file(Event::Recalled, scope, recalled, on_loan, now)
                     .await?,
@@ -57,6 +65,7 @@ impl Recaller<'_> {
         Ok(Acted {
             count: recalled,
             in_flight,
+            noted,
             receipt,
         })
     }
@@ -77,6 +86,7 @@ impl Recaller<'_> {
         Ok(Acted {
             count,
             in_flight: 0,
+            noted: false,
             receipt,
         })
     }
@@ -243,5 +253,39 @@ mod tests {
             (filed[1].count, filed[1].detail.as_deref()),
             (0, Some("1 more on loan"))
         );
+    }
+
+    #[cfg(feature = "sqs")]
+    #[tokio::test]
+    async fn a_recall_that_cannot_be_counted_is_noted_and_has_its_receipt() {
+        use crate::aws::sim::{SimOptions, SimQueues};
+        use crate::clock::ManualClock;
+        use crate::hold::sqs::marks::MemoryMarks;
+        use crate::hold::sqs::{SqsHold, SqsHoldOptions};
+
+        let clock = Arc::new(ManualClock::new(NOW));
+        let queues = Arc::new(SimQueues::new(Arc::clone(&clock)));
+        for name in ["ready", "wait", "buried"] {
+            queues.create(&format!("n-main-{name}"), SimOptions::default());
+        }
+        let options = SqsHoldOptions {
+            marks: Some(Arc::new(MemoryMarks::default())),
+            ..SqsHoldOptions::new("n", vec![Lane::new("main")])
+        };
+        let hold = SqsHold::open(queues, options, clock).await.unwrap();
+        let receipts = MemoryLog::default();
+        let recaller = Recaller {
+            hold: &hold,
+            receipts: &receipts,
+            from: Some("cli"),
+        };
+        let scope = Scope::Campaign("autumn".into());
+        let acted = recaller.take_back(&scope, NOW).await.unwrap();
+        assert!(acted.noted);
+        let filed = filed(&receipts).await;
+        assert_eq!(filed, [acted.receipt.unwrap()]);
+        assert_eq!((filed[0].event, filed[0].count), (Event::Recalled, 0));
+        let detail = filed[0].detail.as_deref().unwrap();
+        assert!(detail.starts_with("cli; noted"), "{detail}");
     }
 }

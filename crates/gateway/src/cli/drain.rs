@@ -23,10 +23,16 @@ pub struct Drain {
     /// Wait for messages whose due is at most so far ahead, such as back-offs ("10m")
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     wait: SignedDuration,
+    /// The store to drain, like --set hold.store=STORE: "sqs", "shelf" or "sqlite"
+    #[arg(long, value_name = "STORE")]
+    hold: Option<String>,
 }
 
 impl Drain {
     pub(super) async fn run(self, common: &Common) -> Done {
+        let mut common = common.clone();
+        let store = self.hold.iter().map(|store| format!("hold.store={store}"));
+        common.set.extend(store);
         let loaded = common.load()?;
         start_log(&loaded.config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());

@@ -322,6 +322,12 @@ impl Show {
             ..ReceiptAsk::default()
         };
         let filed = opened.receipts.query(&ask).await?;
+        if found.is_none() && filed.is_empty() && !opened.hold.capability().find {
+            let name = opened.hold.name();
+            return Err(Failure::failed(format!(
+                "the hold on {name} cannot be asked for one message, and no receipt names it"
+            )));
+        }
         if found.is_none() && filed.is_empty() {
             return Err(Failure::failed(format!(
                 "no message is known by the id {}",

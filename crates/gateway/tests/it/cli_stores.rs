@@ -129,7 +129,7 @@ async fn a_recall_needs_a_yes_counts_and_files_one_receipt() {
     let done = home.run(&[&recall[..], &["--yes", "--json"]].concat());
     assert_eq!(
         done.json(),
-        serde_json::json!({ "recalled": 2, "in_flight": 0 })
+        serde_json::json!({ "recalled": 2, "in_flight": 0, "noted": false })
     );
     assert_eq!(state(&hold, "m-1").await, State::Recalled);
     assert_eq!(state(&hold, "m-3").await, State::Held);

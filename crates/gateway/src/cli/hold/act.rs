@@ -131,14 +131,26 @@ impl Recall {
             let words: Vec<_> = aims.iter().map(|aim| aim.words.as_str()).collect();
             confirm(&words.join(", "))?;
         }
-        let mut total = Recalled::default();
+        let (mut total, mut noted) = (Recalled::default(), false);
         for aim in aims {
             let acted = recaller(opened).take_back(&aim.scope, now).await?;
             total.recalled += acted.count;
             total.in_flight += acted.in_flight;
+            noted |= acted.noted;
         }
         if common.json {
-            return out::say_json(&total);
+            let Recalled {
+                recalled,
+                in_flight,
+            } = total;
+            return out::say_json(&serde_json::json!({
+                "recalled": recalled, "in_flight": in_flight, "noted": noted,
+            }));
+        }
+        if noted {
+            return out::say(
+                "noted: this hold cannot count, and takes messages back as it meets them",
+            );
         }
         out::say(&format!("recalled {}", shown::messages(total.recalled)))?;
         match total.in_flight {

@@ -257,7 +257,13 @@ pub(super) async fn look_up(
     let filed = api.receipts.query(&ask).await?;
     let view = match found {
         Some(found) => of_hold(&api, found),
-        None => of_receipts(&id, &filed).ok_or_else(unknown)?,
+        None => of_receipts(&id, &filed).ok_or_else(|| match api.hold.capability().find {
+            true => unknown(),
+            false => Problem::new(
+                Sort::Unsupported,
+                "the hold cannot be asked for one message",
+            ),
+        })?,
     };
     let receipts = filed
         .into_iter()

@@ -34,6 +34,8 @@ pub(in crate::http) struct RecallAnswer {
     recalled: u64,
     /// Messages on loan at that moment: taken back if they return, gone if they were handed over.
     in_flight: u64,
+    /// The hold cannot count them: they are taken back as they are met.
+    noted: bool,
 }
 
 /// Takes back messages that have not left yet
@@ -58,6 +60,7 @@ pub(super) async fn recall(
             api.count(&acted);
             total.recalled += acted.count;
             total.in_flight += acted.in_flight;
+            total.noted |= acted.noted;
         }
         Ok(Json(total))
     };

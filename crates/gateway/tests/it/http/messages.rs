@@ -277,7 +277,10 @@ async fn a_recall_takes_back_what_is_held_and_files_a_receipt() {
         .collect();
     world.post("/v1/messages", &json!(batch)).await;
     let recalled = world.post("/v1/recalls", &json!({"id": "m-0"})).await;
-    assert_eq!(recalled.json(), json!({"recalled": 1, "in_flight": 0}));
+    assert_eq!(
+        recalled.json(),
+        json!({"recalled": 1, "in_flight": 0, "noted": false})
+    );
     let recalled = world
         .post("/v1/recalls", &json!({"ids": ["m-0", "m-1", "x"]}))
         .await;
