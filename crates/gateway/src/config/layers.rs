@@ -40,7 +40,9 @@ impl<'a> Reading<'a> {
     }
 
     fn note_name(&mut self, key: &str, origin: &Origin) {
-        if let Some((group, name)) = named(key) {
+        if let Some((group, name)) = named(key)
+            && (group.standing || name != group.exemplar)
+        {
             let chosen = self.layer.chosen.entry((group, name.to_owned()));
             chosen.or_insert_with(|| origin.clone());
         }

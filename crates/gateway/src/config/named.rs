@@ -7,7 +7,8 @@ pub(super) struct Group {
     pub(super) name: &'static str,
     /// The name whose keys stand, in the default file, for those of every name.
     pub(super) exemplar: &'static str,
-    /// Whether the exemplar is there when nobody configures a name.
+    /// Whether the exemplar is there when nobody configures a name. If not, it is never there: the
+    /// default file itself must be a configuration.
     pub(super) standing: bool,
 }
 
@@ -20,7 +21,7 @@ pub(super) static GROUPS: [Group; 2] = [
     },
     Group {
         name: SOURCE,
-        exemplar: "orders",
+        exemplar: "example",
         standing: false,
     },
 ];

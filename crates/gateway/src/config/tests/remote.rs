@@ -95,3 +95,11 @@ fn faults_of_queues_and_services_name_the_key_and_the_rule() {
         assert!(faults.contains(says), "{faults} should say {says}");
     }
 }
+
+#[test]
+fn the_example_of_a_source_is_never_one() {
+    let config = load("[source.example]\nqueue = \"q\"\n", &[], &[])
+        .unwrap()
+        .config;
+    assert!(config.sources.is_empty());
+}
