@@ -27,8 +27,8 @@ pub struct Acted {
     pub count: u64,
     /// Messages on loan at that moment: taken back if they return, gone if they were handed over.
     pub in_flight: u64,
-    /// The hold cannot tell how many: the recall is noted, and bites wherever a message of its scope
-    /// is met from now on.
+    /// The hold cannot tell how many: the recall is noted, and bites wherever a message of its
+    /// scope is met from now on.
     pub noted: bool,
     /// The receipt that was filed; `None` when nothing was done.
     pub receipt: Option<Receipt>,

@@ -3,6 +3,7 @@
 pub mod count;
 pub mod desk;
 pub mod log;
+pub mod once;
 pub mod slack;
 pub mod text;
 

@@ -360,8 +360,9 @@ async fn plausible(config: &Config, receipts: &dyn ReceiptLog, now: Timestamp) -
 
 async fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Check {
     let remedy = "correct the lane's section; `nightgate config` explains its keys";
-    let sinks = road::sinks(config, clock, &Beyond::new(config)).await;
-    match (sinks, road::ports(config, clock)) {
+    let beyond = Beyond::new(config);
+    let sinks = road::sinks(config, clock, &beyond).await;
+    match (sinks, road::ports(config, clock, &beyond).await) {
         (Ok(sinks), Ok(_)) => {
             let lanes = shown::counted(sinks.len() as u64, "lane");
             well("sinks", format!("{lanes} can be served"))

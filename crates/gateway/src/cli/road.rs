@@ -16,6 +16,7 @@ use crate::alert::AlertPort;
 use crate::alert::count::CountPort;
 use crate::alert::desk::{Alerts, DeskOptions};
 use crate::alert::log::LogPort;
+use crate::alert::once::OncePort;
 use crate::alert::slack::{SlackOptions, SlackPort};
 use crate::clock::Clock;
 use crate::config::{
@@ -76,7 +77,7 @@ impl Road {
         let beyond = Beyond::new(config);
         let stores = Stores::open(config, &clock, &beyond).await?;
         let sinks = sinks(config, &clock, &beyond).await?;
-        let ports = ports(config, &clock)?;
+        let ports = ports(config, &clock, &beyond).await?;
         Self::join(config, clock, random, stores, sinks, ports)
     }
 
@@ -268,14 +269,22 @@ fn webhook_options(webhook: &WebhookConfig) -> WebhookOptions {
     }
 }
 
-pub(super) fn ports(
+pub(super) async fn ports(
     config: &Config,
     clock: &Arc<dyn Clock>,
+    beyond: &Beyond,
 ) -> Result<Vec<Arc<dyn AlertPort>>, Failure> {
     let mut ports: Vec<Arc<dyn AlertPort>> = vec![Arc::new(LogPort)];
     if let Some(url) = &config.alerts.slack_url {
         let options = SlackOptions::new(url.clone(), config.alerts.language);
-        ports.push(Arc::new(SlackPort::new(&options, Arc::clone(clock))?));
+        let slack: Arc<dyn AlertPort> = Arc::new(SlackPort::new(&options, Arc::clone(clock))?);
+        ports.push(match config.alerts.shared {
+            true => {
+                let claims = beyond.claims(config).await?;
+                Arc::new(OncePort::new(slack, claims, config.alerts.repeat_after))
+            }
+            false => slack,
+        });
     }
     Ok(ports)
 }

@@ -289,6 +289,7 @@ fn alerts(read: &mut Reader<'_>) -> AlertsConfig {
     });
     AlertsConfig {
         slack_url,
+        shared: read.choice("alerts.shared", &[("none", false), ("dynamodb", true)]),
         language: language.unwrap_or(Language::Korean),
         repeat_after: read.duration("alerts.repeat_after", REPEAT_AFTER),
         nothing_moved_after: read.duration("alerts.nothing_moved_after", NOTHING_MOVED_AFTER),

@@ -300,6 +300,8 @@ pub struct WebhookConfig {
 pub struct AlertsConfig {
     /// Slack incoming webhook, if any: `https`, or `http` on loopback.
     pub slack_url: Option<Secret>,
+    /// Whether processes agree who tells Slack, in the table of `[dynamodb]`.
+    pub shared: bool,
     /// Language of alarms.
     pub language: Language,
     /// How often an alarm that lasts is raised again.

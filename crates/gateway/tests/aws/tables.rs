@@ -9,6 +9,8 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use jiff::{SignedDuration, Timestamp};
+use nightgate::alert::once::Claims;
+use nightgate::alert::once::dynamodb::DynamoClaims;
 use nightgate::clock::SystemClock;
 use nightgate::consent::dynamodb::DynamoBook;
 use nightgate::consent::memory::MemoryBook;
@@ -155,6 +157,27 @@ async fn a_table_that_is_missing_is_unavailable_so_that_advertising_waits() {
     assert!(!fault.to_string().contains("+8210"), "{fault}");
     let yes = event(1, Scope::General, Act::Grant(Basis::Explicit), 1);
     let fault = table.record(vec![yes]).await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Unavailable, "{fault}");
+}
+
+#[tokio::test]
+async fn an_alarm_is_claimed_by_one_process_for_a_while() {
+    let emulator = Emulator::start(Server::Ministack).await;
+    let client = make_table(&emulator.url).await;
+    let claims = [0, 1].map(|_| DynamoClaims::new(client.clone(), TABLE));
+    let claim = async |process: usize, key: &str, hours| {
+        let claimed = claims[process].claim(key, at(hours), at(hours + 1)).await;
+        claimed.unwrap()
+    };
+    assert!(claim(0, "buried#main", 0).await);
+    assert!(!claim(1, "buried#main", 0).await);
+    assert!(claim(1, "buried#kakao", 0).await);
+    assert!(claim(1, "buried#main", 1).await);
+    let missing = DynamoClaims::new(client, "elsewhere");
+    let fault = missing
+        .claim("buried#main", at(0), at(1))
+        .await
+        .unwrap_err();
     assert_eq!(fault.kind, Kind::Unavailable, "{fault}");
 }
 

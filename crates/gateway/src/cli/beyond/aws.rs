@@ -7,6 +7,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
 use super::tables::Tables;
+use crate::alert::once::Claims;
 use crate::aws::client::{Aws, AwsOptions};
 use crate::aws::queues::{Queue, Queues};
 use crate::cli::Failure;
@@ -187,6 +188,10 @@ impl Beyond {
     ) -> Result<Arc<dyn ConsentBook>, Failure> {
         let tables = self.tables(config).await?;
         Ok(tables.consent(Arc::clone(clock)))
+    }
+
+    pub(crate) async fn claims(&self, config: &Config) -> Result<Arc<dyn Claims>, Failure> {
+        Ok(self.tables(config).await?.claims())
     }
 
     async fn tables(&self, config: &Config) -> Result<Tables, Failure> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::alert::once::Claims;
 use crate::cli::Failure;
 use crate::cli::road::Road;
 use crate::clock::Clock;
@@ -63,6 +64,10 @@ impl Beyond {
         _: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn ReceiptLog>, Failure> {
         Err(missing("`receipts.store` = \"sqs\""))
+    }
+
+    pub(crate) async fn claims(&self, _: &Config) -> Result<Arc<dyn Claims>, Failure> {
+        Err(missing("`alerts.shared` = \"dynamodb\""))
     }
 
     pub(crate) async fn consent(

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 
+use crate::alert::once::Claims;
+use crate::alert::once::dynamodb::DynamoClaims;
 use crate::aws::client::Aws;
 use crate::cli::Failure;
 use crate::clock::Clock;
@@ -27,6 +29,10 @@ impl Tables {
 
     pub(super) fn consent(&self, clock: Arc<dyn Clock>) -> Arc<dyn ConsentBook> {
         Arc::new(DynamoBook::new(self.client.clone(), &self.table, clock))
+    }
+
+    pub(super) fn claims(&self) -> Arc<dyn Claims> {
+        Arc::new(DynamoClaims::new(self.client.clone(), &self.table))
     }
 
     pub(super) fn marks(&self) -> Arc<dyn Marks> {
