@@ -109,10 +109,14 @@ impl Drop for Emulator {
 
 /// Runs `boto.py` with `input`; what it printed.
 pub(crate) fn boto(url: &str, arguments: &[&str], input: &str) -> String {
+    python("boto", "boto.py", &[&[url], arguments].concat(), input)
+}
+
+/// Runs a script of `run` with `input` and the packages of one folder; what it printed.
+pub(crate) fn python(packages: &str, name: &str, arguments: &[&str], input: &str) -> String {
     use std::io::Write as _;
-    let mut process = Command::new(installed("boto/bin/python3"))
-        .arg(script("boto.py"))
-        .arg(url)
+    let mut process = Command::new(installed(&format!("{packages}/bin/python3")))
+        .arg(script(name))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -122,6 +126,6 @@ pub(crate) fn boto(url: &str, arguments: &[&str], input: &str) -> String {
     stdin.write_all(input.as_bytes()).unwrap();
     drop(stdin);
     let done = process.wait_with_output().unwrap();
-    assert!(done.status.success(), "boto.py {arguments:?} failed");
+    assert!(done.status.success(), "{name} {arguments:?} failed");
     String::from_utf8(done.stdout).unwrap()
 }
