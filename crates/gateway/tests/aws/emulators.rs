@@ -27,6 +27,8 @@ pub(crate) struct Emulator {
     process: Child,
     /// Ends the process when it is closed, however this one ends.
     _alive: Option<ChildStdin>,
+    /// What it and its functions leave behind.
+    _dir: tempfile::TempDir,
 }
 
 /// Where `scripts/test.sh` installs what the tests of this binary need.
@@ -78,8 +80,10 @@ impl Emulator {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
+        let dir = tempfile::tempdir().unwrap();
         let mut command = command(kind, port);
         command
+            .env("TMPDIR", dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -96,6 +100,7 @@ impl Emulator {
             url: format!("http://127.0.0.1:{port}"),
             process,
             _alive: alive,
+            _dir: dir,
         }
     }
 }
