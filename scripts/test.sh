@@ -18,6 +18,7 @@ ministack_version=1.5.33
 boto3_version=1.44.5
 fauxqs_version=2.4.1
 local_aws_sqs_version=2.0.2
+cfn_lint_version=1.58.0
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 if [[ "${CI:-}" == true ]]; then
     export CARGO_TARGET_DIR="${NIGHTGATE_TARGET_DIR:-$temp/nightgate-target}"
@@ -48,12 +49,14 @@ install_schemathesis() {
         "schemathesis==$schemathesis_version"
 }
 
-# Two folders for Python: the emulator and the client want different versions of one package.
+# A folder each for Python: they want different versions of the same packages.
 install_aws() {
     has_python "$aws/venv" ministack "$ministack_version" ||
         install_python "$aws/venv" "ministack==$ministack_version"
     has_python "$aws/boto" boto3 "$boto3_version" ||
         install_python "$aws/boto" "boto3==$boto3_version"
+    has_python "$aws/cfn" cfn_lint "$cfn_lint_version" ||
+        install_python "$aws/cfn" "cfn-lint==$cfn_lint_version"
     has_node fauxqs "$fauxqs_version" && has_node local-aws-sqs "$local_aws_sqs_version" ||
         npm install --prefix "$aws" --silent --no-audit --no-fund \
             "fauxqs@$fauxqs_version" "local-aws-sqs@$local_aws_sqs_version"
@@ -105,6 +108,10 @@ cargo check --manifest-path fuzz/Cargo.toml --all-targets --locked
 
 step "licences, sources, bans"
 cargo deny check bans licenses sources
+
+# Fails on any finding, even one that only informs.
+step "template for AWS"
+"$aws/cfn/bin/cfn-lint" --non-zero-exit-code informational deploy/aws/*.yaml
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --features full --no-deps --locked --quiet

@@ -27,6 +27,8 @@ pub(crate) struct Emulator {
     process: Child,
     /// Ends the process when it is closed, however this one ends.
     _alive: Option<ChildStdin>,
+    /// What it and its functions leave behind.
+    _dir: tempfile::TempDir,
 }
 
 /// Where `scripts/test.sh` installs what the tests of this binary need.
@@ -78,8 +80,10 @@ impl Emulator {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
+        let dir = tempfile::tempdir().unwrap();
         let mut command = command(kind, port);
         command
+            .env("TMPDIR", dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -96,6 +100,7 @@ impl Emulator {
             url: format!("http://127.0.0.1:{port}"),
             process,
             _alive: alive,
+            _dir: dir,
         }
     }
 }
@@ -109,10 +114,14 @@ impl Drop for Emulator {
 
 /// Runs `boto.py` with `input`; what it printed.
 pub(crate) fn boto(url: &str, arguments: &[&str], input: &str) -> String {
+    python("boto", "boto.py", &[&[url], arguments].concat(), input)
+}
+
+/// Runs a script of `run` with `input` and the packages of one folder; what it printed.
+pub(crate) fn python(packages: &str, name: &str, arguments: &[&str], input: &str) -> String {
     use std::io::Write as _;
-    let mut process = Command::new(installed("boto/bin/python3"))
-        .arg(script("boto.py"))
-        .arg(url)
+    let mut process = Command::new(installed(&format!("{packages}/bin/python3")))
+        .arg(script(name))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -122,6 +131,6 @@ pub(crate) fn boto(url: &str, arguments: &[&str], input: &str) -> String {
     stdin.write_all(input.as_bytes()).unwrap();
     drop(stdin);
     let done = process.wait_with_output().unwrap();
-    assert!(done.status.success(), "boto.py {arguments:?} failed");
+    assert!(done.status.success(), "{name} {arguments:?} failed");
     String::from_utf8(done.stdout).unwrap()
 }

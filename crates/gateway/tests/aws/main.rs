@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "tests/it uses all of it")]
 mod clock;
 mod conformance;
+mod deploy;
 mod emulators;
 mod environment;
 mod hold;
@@ -16,4 +17,5 @@ mod other_client;
 mod proxy;
 mod proxy_tests;
 mod tables;
+mod template;
 mod world;
