@@ -14,6 +14,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::hold::HoldStore;
 use crate::release::Tick;
 
+/// How often a drain looks whether what others have on loan has come back.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+/// A little more than the loans of others run: so much later they have come back for sure.
+const LOANS_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// How long a drain waits for the last alarms to be delivered.
 const LAST_ALARMS: Duration = Duration::from_secs(10);
 
@@ -38,13 +42,14 @@ impl Drain {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&loaded.config, Arc::clone(&clock), fastrand::Rng::new()).await?;
         let until = clock.now().checked_add(self.wait).unwrap_or(Timestamp::MAX);
+        let loans = loaded.config.release.lease_ttl + LOANS_SLACK;
         let bar = bar(&*road.hold, clock.now()).await?;
-        let total = drain(&road, until, &bar, common.json).await;
+        let total = drain(&road, until, loans, &bar, common.json).await;
         bar.finish_and_clear();
         road.alerts.flush(LAST_ALARMS).await;
         let total = total?;
         report(&total, common.json)?;
-        Ok(if total.remaining + total.buried > 0 {
+        Ok(if total.remaining + total.on_loan + total.buried > 0 {
             EXIT_PARTIAL
         } else {
             EXIT_OK
@@ -52,21 +57,29 @@ impl Drain {
     }
 }
 
-/// Ticks until nothing is due at or before `until`.
+/// Ticks until nothing is due at or before `until`. What others have on loan is waited for: a run
+/// that was killed may have lost it, and then it comes back when its loans end, within `loans`.
 async fn drain(
     road: &Road,
     until: Timestamp,
+    loans: SignedDuration,
     bar: &ProgressBar,
     json: bool,
 ) -> Result<Tick, Failure> {
     let mut total = Tick::default();
+    let mut moved_at = road.clock.now();
     let interrupted = interrupted();
     tokio::pin!(interrupted);
     loop {
         let tick = road.releaser.tick().await?;
         total.add(&tick);
         total.remaining = tick.remaining;
+        total.on_loan = tick.on_loan;
         total.wake = tick.wake;
+        let now = road.clock.now();
+        if tick.moved() {
+            moved_at = now;
+        }
         bar.inc(tick.delivered + tick.refused + tick.expired + tick.rejected + tick.buried);
         if json && tick.moved() {
             out::say_json(&tick)?;
@@ -76,8 +89,10 @@ async fn drain(
             .status()
             .iter()
             .any(|lane| lane.due > 0 && !lane.paused);
+        let awaited = tick.on_loan > 0 && now.duration_since(moved_at) < loans;
         let wake = match tick.wake {
             Some(wake) if due || wake <= until => wake,
+            _ if awaited => now.saturating_add(LOOK_AGAIN).unwrap_or(now),
             _ => return Ok(total),
         };
         tokio::select! {
@@ -105,7 +120,7 @@ fn report(total: &Tick, json: bool) -> Result<(), Failure> {
     }
     out::say(&format!(
         "delivered {} · held again {} · refused {} · expired {} · rejected {} · unknown {} · \
-         buried {} · still due {}",
+         buried {} · still due {} · on loan to others {}",
         total.delivered,
         total.held,
         total.refused,
@@ -113,7 +128,8 @@ fn report(total: &Tick, json: bool) -> Result<(), Failure> {
         total.rejected,
         total.unknown,
         total.buried,
-        total.remaining
+        total.remaining,
+        total.on_loan
     ))?;
     if let Some(wake) = total.wake {
         out::say(&format!("next due {wake}"))?;

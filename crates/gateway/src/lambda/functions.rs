@@ -80,6 +80,8 @@ pub struct Report {
     pub buried: u64,
     /// Still due when the call ended: the next one goes on.
     pub remaining: u64,
+    /// On loan to another call, or to one that was killed: what it lost comes back.
+    pub on_loan: u64,
     /// When the next call is worth it; none if nothing is held.
     pub wake: Option<Timestamp>,
 }
@@ -96,6 +98,7 @@ impl From<Tick> for Report {
             unknown: tick.unknown,
             buried: tick.buried,
             remaining: tick.remaining,
+            on_loan: tick.on_loan,
             wake: tick.wake,
         }
     }
@@ -279,6 +282,7 @@ impl Functions {
             longest = longest.max(clock.monotonic().saturating_sub(began));
             total.add(&tick);
             (total.remaining, total.wake) = (tick.remaining, tick.wake);
+            total.on_loan = tick.on_loan;
             let (status, now) = (lane.status(), clock.now());
             let is_due = status.due > 0 && !status.paused;
             let Some(wake) = tick.wake.filter(|wake| is_due || *wake <= now) else {

@@ -305,7 +305,8 @@ async fn a_tick_releases_until_nothing_is_due_and_reports_it() {
         .await
         .unwrap();
     let right = json!({"released": 2, "held": 0, "refused": 0, "expired": 0, "retried": 0,
-        "rejected": 0, "unknown": 0, "buried": 0, "remaining": 0, "wake": null});
+        "rejected": 0, "unknown": 0, "buried": 0, "remaining": 0,
+        "on_loan": 0, "wake": null});
     assert_eq!(report, right);
     let report = night.call(json!({})).await.unwrap();
     assert_eq!(report["released"], 0, "a second call is harmless");

@@ -202,6 +202,7 @@ impl LaneReleaser {
             state.rested = true;
             return Ok(Tick {
                 remaining: waiting,
+                on_loan,
                 wake: Some(wake),
                 ..Tick::default()
             });
@@ -233,11 +234,13 @@ impl LaneReleaser {
             };
             return Ok(Tick {
                 remaining: waiting,
+                on_loan,
                 wake,
                 ..Tick::default()
             });
         }
         learned.tick.remaining = waiting.saturating_sub(lent);
+        learned.tick.on_loan = on_loan;
         learned.tick.wake = Some(self.parts.clock.now());
         self.learn(state, &learned);
         fault.map_or(Ok(learned.tick), Err)

@@ -26,6 +26,8 @@ pub struct Tick {
     pub lapsed: u64,
     /// Still due when the tick ended.
     pub remaining: u64,
+    /// On loan to others when the tick began: they may come back.
+    pub on_loan: u64,
     /// When the next tick is worth it; `None` when nothing is held.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub wake: Option<Timestamp>,
@@ -51,6 +53,7 @@ impl Tick {
         self.buried += other.buried;
         self.lapsed += other.lapsed;
         self.remaining += other.remaining;
+        self.on_loan += other.on_loan;
         self.wake = match (self.wake, other.wake) {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),

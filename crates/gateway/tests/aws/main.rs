@@ -13,6 +13,7 @@ mod emulators;
 mod environment;
 mod hold;
 mod night;
+mod note;
 mod other_client;
 mod proxy;
 mod proxy_tests;

@@ -15,6 +15,10 @@ use crate::hold::Lane;
 /// The place of the ready queue among the queues of a lane; wait queues follow.
 pub(super) const READY: usize = 0;
 
+/// For so long after an opening what is in flight in its queue is taken to be on loan. What was
+/// hidden until then is visible again, and what comes in now waits for another day: few ask for it.
+const OPEN_FOR: SignedDuration = SignedDuration::from_hours(12);
+
 /// Whether `due` is exactly the time of `opening` on some day.
 pub(super) fn is_at(opening: &Opening, due: Timestamp) -> bool {
     due.to_zoned(opening.zone.clone()).time() == opening.at
@@ -31,6 +35,11 @@ pub(super) fn next(opening: &Opening, now: Timestamp) -> Option<Timestamp> {
     on(today).or_else(|| on(today.tomorrow().ok()?))
 }
 
+/// Whether it was that time within the last `OPEN_FOR`.
+fn is_open(opening: &Opening, now: Timestamp) -> bool {
+    next(opening, after(now, -OPEN_FOR)).is_some_and(|at| at <= now)
+}
+
 /// One queue from which messages are lent.
 pub(super) struct Place {
     pub(super) queue: Queue,
@@ -45,6 +54,8 @@ pub(super) struct PlaceState {
     pub(super) look: Option<(Duration, Look)>,
     /// Messages sent, due at once, that the counts may not hold yet.
     pub(super) fresh: u64,
+    /// The last receives brought something, so several at once are worth it.
+    pub(super) gives: bool,
     /// Undue messages that probes of ours hid, by until when.
     hidden: BTreeMap<Timestamp, u64>,
 }
@@ -56,12 +67,16 @@ impl PlaceState {
         *self.hidden.entry(until).or_default() += 1;
     }
 
+    /// Undue messages that probes of ours hid and that are hidden still.
+    pub(super) fn hidden(&mut self, now: Timestamp) -> u64 {
+        self.hidden = self.hidden.split_off(&now);
+        self.hidden.values().sum()
+    }
+
     /// Messages in flight, as far as is known.
     pub(super) fn in_flight(&mut self, now: Timestamp) -> u64 {
-        let later = self.hidden.split_off(&now);
-        self.hidden = later;
         let told = self.look.as_ref().map_or(0, |(_, look)| look.in_flight);
-        self.hidden.values().sum::<u64>().max(told)
+        self.hidden(now).max(told)
     }
 }
 
@@ -74,6 +89,7 @@ impl Place {
             },
             look: None,
             fresh: 0,
+            gives: false,
             hidden: BTreeMap::new(),
         };
         Self {
@@ -85,6 +101,12 @@ impl Place {
 
     pub(super) fn state(&self) -> MutexGuard<'_, PlaceState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is the queue of an opening that was lately: what appears in it is due.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        let opening = self.opening.as_ref();
+        opening.is_some_and(|opening| is_open(opening, now))
     }
 
     /// Notes the next opening, which other processes fill this queue for.
@@ -202,6 +224,16 @@ pub(super) mod tests {
             let fault = Opening::parse(wrong).unwrap_err();
             assert!(fault.to_string().contains("08:00[Asia/Seoul]"), "{fault}");
         }
+    }
+
+    #[test]
+    fn an_opening_queue_is_open_for_half_a_day() {
+        let place = Opening::parse("08:00[Asia/Seoul]").unwrap();
+        let place = Place::new(Queue::new("q"), Some(place), SignedDuration::from_secs(60));
+        assert!(!place.is_open(at("2026-11-22T22:59:59Z")));
+        assert!(place.is_open(at("2026-11-22T23:00:00Z")));
+        assert!(place.is_open(at("2026-11-23T10:59:59Z")));
+        assert!(!place.is_open(at("2026-11-23T11:00:00Z")));
     }
 
     #[test]

@@ -195,10 +195,16 @@ impl SqsHold {
         }
     }
 
-    /// Several receives at once, and what comes of them.
+    /// Several receives at once, and what comes of them. One alone where the last brought nothing:
+    /// each costs a request.
     async fn round(&self, job: &mut Job<'_>, at: usize, wait: Duration) -> Round {
         let queue = &job.lane.places[at].queue;
-        let polls = job.left().div_ceil(BATCH_MAX).min(self.pollers);
+        let most = if job.lane.places[at].state().gives {
+            self.pollers
+        } else {
+            1
+        };
+        let polls = job.left().div_ceil(BATCH_MAX).min(most);
         let share = |poll: usize| (job.left() - poll * BATCH_MAX).min(BATCH_MAX);
         let polls = (0..polls).map(|poll| {
             let ask = Ask {
@@ -215,6 +221,7 @@ impl SqsHold {
                 Err(fault) => job.fault = Some(fault),
             }
         }
+        job.lane.places[at].state().gives = !received.is_empty();
         self.sort(job, at, received).await
     }
 

@@ -64,6 +64,10 @@ impl SqsHold {
             let look = self.look(place).await?;
             let loans = match at {
                 READY => look.in_flight,
+                _ if place.is_open(now) => {
+                    let hidden = place.state().hidden(now);
+                    look.in_flight.saturating_sub(hidden)
+                }
                 _ => self.loans().of(&lane.lane, at).min(look.in_flight),
             };
             let all = look.visible + look.delayed + look.in_flight - loans;
@@ -103,10 +107,11 @@ impl SqsHold {
         let mut state = place.state();
         let before = state.look.replace((monotonic, look.clone()));
         let more = before.is_some_and(|(_, before)| before.visible < look.visible);
-        if more && place.opening.is_none() {
+        let now = self.clock.now();
+        if more && (place.opening.is_none() || place.is_open(now)) {
             // Somebody sent something, or something came back. What is sent to the queue of an
-            // opening is due then, and what comes back is found by the next look.
-            state.worth.note(self.clock.now());
+            // opening is due then; only what comes back is due before.
+            state.worth.note(now);
         }
         Ok(look)
     }
