@@ -84,14 +84,14 @@ async fn drain(
         if json && tick.moved() {
             out::say_json(&tick)?;
         }
-        let due = road
-            .releaser
-            .status()
-            .iter()
-            .any(|lane| lane.due > 0 && !lane.paused);
+        let lanes = road.releaser.status();
+        let lanes = lanes.iter().filter(|lane| !lane.paused);
+        let due: u64 = lanes.map(|lane| lane.due).sum();
+        // More may have become due, and not every hold can count at the start.
+        bar.set_length(bar.length().unwrap_or(0).max(bar.position() + due));
         let awaited = tick.on_loan > 0 && now.duration_since(moved_at) < loans;
         let wake = match tick.wake {
-            Some(wake) if due || wake <= until => wake,
+            Some(wake) if due > 0 || wake <= until => wake,
             _ if awaited => now.saturating_add(LOOK_AGAIN).unwrap_or(now),
             _ => return Ok(total),
         };
