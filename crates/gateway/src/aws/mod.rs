@@ -6,4 +6,6 @@ pub mod client;
 pub mod queues;
 pub mod sdk;
 pub mod sim;
+#[cfg(feature = "dynamodb")]
+pub mod tables;
 pub mod travel;

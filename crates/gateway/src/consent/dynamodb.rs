@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use nightgate_core::{Consent, RecipientKey};
 
 use super::{ConsentBook, ConsentEvent};
+use crate::aws::tables::why;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use item::{STATE, partition};
@@ -146,12 +147,10 @@ impl DynamoBook {
 
 fn unavailable<E, R>(op: &str, error: &SdkError<E, R>) -> Error
 where
-    E: std::error::Error + 'static,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
-    // The whole chain of causes, but no request: that would name recipients.
-    let why = DisplayErrorContext(error).to_string();
-    Error::new(Kind::Unavailable, "consent", op).with(why)
+    Error::new(Kind::Unavailable, "consent", op).with(why(error))
 }
 
 fn failed(op: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -154,7 +154,12 @@ async fn a_table_that_is_missing_is_unavailable_so_that_advertising_waits() {
     let table = book(&client(&emulator.url));
     let fault = table.look_up(&[who(1)]).await.unwrap_err();
     assert_eq!(fault.kind, Kind::Unavailable, "{fault}");
-    assert!(!fault.to_string().contains("+8210"), "{fault}");
+    let text = fault.to_string();
+    assert!(!text.contains("+8210"), "{text}");
+    assert!(
+        text.contains("`dynamodb.table`") && text.len() < 200,
+        "{text}"
+    );
     let yes = event(1, Scope::General, Act::Grant(Basis::Explicit), 1);
     let fault = table.record(vec![yes]).await.unwrap_err();
     assert_eq!(fault.kind, Kind::Unavailable, "{fault}");

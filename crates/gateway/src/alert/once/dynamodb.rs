@@ -3,11 +3,11 @@
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::Claims;
+use crate::aws::tables::why;
 use crate::error::{Error, Kind, Result};
 
 /// The claims.
@@ -43,8 +43,8 @@ impl Claims for DynamoClaims {
             Err(error) => match error.as_service_error() {
                 Some(fault) if fault.is_conditional_check_failed_exception() => Ok(false),
                 _ => {
-                    let why = DisplayErrorContext(&error).to_string();
-                    Err(Error::new(Kind::Unavailable, "alert", "claim an alarm").with(why))
+                    let fault = Error::new(Kind::Unavailable, "alert", "claim an alarm");
+                    Err(fault.with(why(&error)))
                 }
             },
         }

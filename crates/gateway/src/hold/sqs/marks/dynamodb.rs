@@ -6,11 +6,12 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Mark, Marks};
+use crate::aws::tables::why;
 use crate::error::{Error, Kind, Result};
 use crate::hold::Scope;
 
@@ -110,11 +111,10 @@ impl Marks for DynamoMarks {
 
 fn unavailable<E, R>(op: &str, error: &SdkError<E, R>) -> Error
 where
-    E: std::error::Error + 'static,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
-    let why = DisplayErrorContext(error).to_string();
-    Error::new(Kind::Unavailable, "hold", op).with(why)
+    Error::new(Kind::Unavailable, "hold", op).with(why(error))
 }
 
 fn failed(op: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
