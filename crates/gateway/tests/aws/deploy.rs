@@ -31,8 +31,11 @@ struct Stack {
 
 impl Stack {
     async fn new() -> Self {
+        Self::of(for_ministack(Template::of_this_crate())).await
+    }
+
+    async fn of(template: Template) -> Self {
         let emulator = Emulator::start(Kind::Ministack).await;
-        let template = for_ministack(Template::of_this_crate());
         let binary = env!("CARGO_BIN_EXE_nightgate");
         let arguments = [emulator.url.as_str(), "deploy", binary, TARGET];
         let there = python("boto", "deploy.py", &arguments, &template.0.to_string());
@@ -60,11 +63,11 @@ impl Stack {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Messages in a queue, lent ones too.
+    /// Messages in a queue, lent and delayed ones too.
     async fn count(&self, name: &str) -> u64 {
         let queues = queues(&self.emulator.url);
         let look = queues.look(&self.queue(name)).await.unwrap();
-        look.visible + look.in_flight
+        look.visible + look.in_flight + look.delayed
     }
 
     /// Waits until the mapping has called the function with all that came.
@@ -106,26 +109,27 @@ impl Stack {
     }
 }
 
+/// The statements of the functions' role.
+fn statements(template: &mut Template) -> &mut Vec<Json> {
+    let role = &mut template.0["Resources"]["FunctionRole"]["Properties"];
+    let policy = &mut role["Policies"][0]["PolicyDocument"];
+    policy["Statement"].as_array_mut().unwrap()
+}
+
 /// The template as this emulator can take it.
 fn for_ministack(mut template: Template) -> Template {
     let resources = template.0["Resources"].as_object_mut().unwrap();
     // It has no metric math.
     assert!(resources.remove("NothingMoved").is_some());
     // To AWS, a batch is as many of the single action; to it, an action of its own.
-    let policies = resources["FunctionRole"]["Properties"]["Policies"].as_array_mut();
-    for policy in policies.unwrap() {
-        let statements = policy["PolicyDocument"]["Statement"].as_array_mut();
-        for statement in statements.unwrap() {
-            let actions = statement["Action"].as_array_mut().unwrap();
-            let batch = |action: &Json| match action.as_str().unwrap() {
-                single @ ("sqs:SendMessage"
-                | "sqs:DeleteMessage"
-                | "sqs:ChangeMessageVisibility") => Some(json!(format!("{single}Batch"))),
-                _ => None,
-            };
-            let batches: Vec<Json> = actions.iter().filter_map(batch).collect();
-            actions.extend(batches);
-        }
+    let singles = ["SendMessage", "DeleteMessage", "ChangeMessageVisibility"];
+    let singles = singles.map(|single| format!("sqs:{single}"));
+    for statement in statements(&mut template) {
+        let actions = statement["Action"].as_array_mut().unwrap();
+        let of_one = |action: &&Json| singles.iter().any(|single| *action == single);
+        let batch = |action: &Json| json!(format!("{}Batch", action.as_str().unwrap()));
+        let batches: Vec<Json> = actions.iter().filter(of_one).map(batch).collect();
+        actions.extend(batches);
     }
     template
 }
@@ -298,4 +302,25 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
     ] {
         assert_eq!(stack.count(name).await, 0, "{name}");
     }
+}
+
+#[tokio::test]
+async fn without_leave_to_write_to_the_senders_queue_nothing_is_lost_and_it_says_so() {
+    let mut template = for_ministack(Template::of_this_crate());
+    let mut all = statements(&mut template).iter_mut();
+    let release = all.find(|statement| statement["Sid"] == "Release").unwrap();
+    release["Action"] = json!(["sqs:GetQueueUrl"]);
+    let stack = Stack::of(template).await;
+    let information = ("purpose", "informational");
+    stack.write(&json!([written(
+        "a-order",
+        "010-0000-0001",
+        &[information]
+    )]));
+    stack.taken_in().await;
+    let report = stack.drain();
+    assert_eq!(report["released"], 0, "{report}");
+    assert_eq!(report["retried"], 1, "{report}");
+    assert_eq!(stack.count(TARGET).await, 0);
+    assert_eq!(stack.count("nightgate-main-ready").await, 1);
 }
