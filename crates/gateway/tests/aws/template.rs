@@ -137,7 +137,8 @@ fn every_variable_of_a_function_is_a_setting_and_none_needs_a_disk() {
 #[test]
 fn every_alarm_watches_something_that_is_there() {
     let template = Template::of_this_crate();
-    let queues = template.queues();
+    let mut queues = template.queues();
+    queues.insert(template.named("TargetQueueName"));
     let functions = template.all("AWS::Lambda::Function");
     let functions: BTreeSet<_> = functions
         .map(|(_, function)| template.text(&function["FunctionName"]))
@@ -237,4 +238,9 @@ fn the_alarm_that_nothing_moved_knows_the_hours_in_which_something_should() {
         .chain(["stuck".to_owned()])
         .collect();
     assert_eq!(used, ids, "{expression}");
+    // A lane that fails empties and fills its own queue again and again: only the target tells.
+    let sent = metrics.iter().find(|one| one["Id"] == "sent").unwrap();
+    let sent = &sent["MetricStat"]["Metric"];
+    assert_eq!(sent["MetricName"], "NumberOfMessagesSent");
+    assert_eq!(sent["Dimensions"][0]["Value"]["Ref"], "TargetQueueName");
 }
