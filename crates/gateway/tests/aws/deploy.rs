@@ -219,6 +219,28 @@ async fn the_template_makes_every_part_as_it_must_be() {
     }
 }
 
+/// By the hour of no clock: information may leave at any, as may advertising to who agreed to the
+/// night; what has no consent, at none; what is for later, not before.
+fn messages(later: Timestamp) -> Json {
+    let information = ("purpose", "informational");
+    let later = later.to_string();
+    let brand = ("brand.name", "밤 🌙");
+    let mut order = written("a-order", "010-0000-0001", &[information]);
+    order["attributes"]["price"] = json!({ "DataType": "Number.won", "StringValue": "3900" });
+    order["attributes"]["seal"] = json!({ "DataType": "Binary", "BinaryValue": "AP8A" });
+    let mut poison = written("f-poison", "", &[]);
+    poison["body"] = json!("no JSON at all");
+    let for_later = [information, ("send-at", later.as_str())];
+    json!([
+        order,
+        written("b-parcel", "010-0000-0002", &[information, brand]),
+        written("c-no-consent", "010-0000-0003", &[]),
+        written("d-night-owl", "010-0000-0004", &[]),
+        written("e-later", "010-0000-0001", &for_later),
+        poison,
+    ])
+}
+
 #[tokio::test]
 async fn the_functions_take_in_hold_and_release_what_producers_write() {
     let stack = Stack::new().await;
@@ -226,30 +248,7 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
         stack.operate(&["consent", "grant", "010-0000-0004", "--scope", scope]);
     }
     let now = SystemClock::default().now();
-    let later = (now + SignedDuration::from_hours(72)).to_string();
-    let information = ("purpose", "informational");
-    // By the hour of no clock: information may leave at any, as may advertising to who agreed to
-    // the night; what has no consent, at none.
-    let mut messages = json!([
-        written("a-order", "010-0000-0001", &[information]),
-        written(
-            "b-parcel",
-            "010-0000-0002",
-            &[information, ("brand.name", "밤 🌙")]
-        ),
-        written("c-no-consent", "010-0000-0003", &[]),
-        written("d-night-owl", "010-0000-0004", &[]),
-        written(
-            "e-later",
-            "010-0000-0001",
-            &[information, ("send-at", &later)]
-        ),
-        json!({ "body": "no JSON at all", "attributes": written("f-poison", "", &[])["attributes"] }),
-    ]);
-    let typed = json!({ "DataType": "Number.won", "StringValue": "3900" });
-    messages[0]["attributes"]["price"] = typed;
-    let binary = json!({ "DataType": "Binary", "BinaryValue": "AP8A" });
-    messages[0]["attributes"]["seal"] = binary;
+    let messages = messages(now + SignedDuration::from_hours(72));
     stack.write(&messages);
     stack.taken_in().await;
 
@@ -264,17 +263,11 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
     assert!(reason.contains("recipient"), "{reason}");
 
     let report = stack.drain();
-    assert_eq!(report["released"], 3, "{report}");
-    for key in [
-        "refused",
-        "rejected",
-        "retried",
-        "unknown",
-        "buried",
-        "remaining",
-    ] {
+    let others = "refused expired retried rejected unknown buried remaining";
+    for key in others.split(' ') {
         assert_eq!(report[key], 0, "{report}");
     }
+    assert_eq!(report["released"], 3, "{report}");
     let wake: Timestamp = report["wake"].as_str().unwrap().parse().unwrap();
     assert!(wake > now, "one is still held: {report}");
 
@@ -294,14 +287,10 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
     // The next minute's run finds nothing more, and what waits for its day stays.
     assert_eq!(stack.drain()["released"], 0);
     assert_eq!(stack.count("nightgate-main-wait").await, 1);
-    for name in [
-        "nightgate-main-ready",
-        "nightgate-main-wait-1",
-        "nightgate-main-buried",
-        TARGET,
-    ] {
-        assert_eq!(stack.count(name).await, 0, "{name}");
+    for name in ["ready", "wait-1", "buried"].map(|name| format!("nightgate-main-{name}")) {
+        assert_eq!(stack.count(&name).await, 0, "{name}");
     }
+    assert_eq!(stack.count(TARGET).await, 0);
 }
 
 #[tokio::test]

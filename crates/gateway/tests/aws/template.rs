@@ -214,7 +214,7 @@ fn the_alarm_that_nothing_moved_knows_the_hours_in_which_something_should() {
     let zone = TimeZone::get(&default("Zone")).unwrap();
     let opening = Opening::parse(&default("Opening")).unwrap();
     assert_eq!(opening.zone, zone);
-    // Korea's night ends with the opening and begins at nine. Any day will do: it has no summer time.
+    // Korea's night ends with the opening and begins at nine, on any day: it has no summer time.
     for (at, parameter) in [
         (opening.at, "OpensHourUtc"),
         (time(21, 0, 0, 0), "ClosesHourUtc"),
