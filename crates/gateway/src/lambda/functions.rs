@@ -194,6 +194,9 @@ impl Functions {
             released = report.released,
             held = report.held,
             refused = report.refused,
+            retried = report.retried,
+            rejected = report.rejected,
+            unknown = report.unknown,
             buried = report.buried,
             remaining = report.remaining,
             "a tick ended"

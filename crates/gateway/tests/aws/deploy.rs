@@ -31,8 +31,11 @@ struct Stack {
 
 impl Stack {
     async fn new() -> Self {
+        Self::of(for_ministack(Template::of_this_crate())).await
+    }
+
+    async fn of(template: Template) -> Self {
         let emulator = Emulator::start(Kind::Ministack).await;
-        let template = for_ministack(Template::of_this_crate());
         let binary = env!("CARGO_BIN_EXE_nightgate");
         let arguments = [emulator.url.as_str(), "deploy", binary, TARGET];
         let there = python("boto", "deploy.py", &arguments, &template.0.to_string());
@@ -60,11 +63,11 @@ impl Stack {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Messages in a queue, lent ones too.
+    /// Messages in a queue, lent and delayed ones too.
     async fn count(&self, name: &str) -> u64 {
         let queues = queues(&self.emulator.url);
         let look = queues.look(&self.queue(name)).await.unwrap();
-        look.visible + look.in_flight
+        look.visible + look.in_flight + look.delayed
     }
 
     /// Waits until the mapping has called the function with all that came.
@@ -106,26 +109,27 @@ impl Stack {
     }
 }
 
+/// The statements of the functions' role.
+fn statements(template: &mut Template) -> &mut Vec<Json> {
+    let role = &mut template.0["Resources"]["FunctionRole"]["Properties"];
+    let policy = &mut role["Policies"][0]["PolicyDocument"];
+    policy["Statement"].as_array_mut().unwrap()
+}
+
 /// The template as this emulator can take it.
 fn for_ministack(mut template: Template) -> Template {
     let resources = template.0["Resources"].as_object_mut().unwrap();
     // It has no metric math.
     assert!(resources.remove("NothingMoved").is_some());
     // To AWS, a batch is as many of the single action; to it, an action of its own.
-    let policies = resources["FunctionRole"]["Properties"]["Policies"].as_array_mut();
-    for policy in policies.unwrap() {
-        let statements = policy["PolicyDocument"]["Statement"].as_array_mut();
-        for statement in statements.unwrap() {
-            let actions = statement["Action"].as_array_mut().unwrap();
-            let batch = |action: &Json| match action.as_str().unwrap() {
-                single @ ("sqs:SendMessage"
-                | "sqs:DeleteMessage"
-                | "sqs:ChangeMessageVisibility") => Some(json!(format!("{single}Batch"))),
-                _ => None,
-            };
-            let batches: Vec<Json> = actions.iter().filter_map(batch).collect();
-            actions.extend(batches);
-        }
+    let singles = ["SendMessage", "DeleteMessage", "ChangeMessageVisibility"];
+    let singles = singles.map(|single| format!("sqs:{single}"));
+    for statement in statements(&mut template) {
+        let actions = statement["Action"].as_array_mut().unwrap();
+        let of_one = |action: &&Json| singles.iter().any(|single| *action == single);
+        let batch = |action: &Json| json!(format!("{}Batch", action.as_str().unwrap()));
+        let batches: Vec<Json> = actions.iter().filter(of_one).map(batch).collect();
+        actions.extend(batches);
     }
     template
 }
@@ -215,6 +219,28 @@ async fn the_template_makes_every_part_as_it_must_be() {
     }
 }
 
+/// By the hour of no clock: information may leave at any, as may advertising to who agreed to the
+/// night; what has no consent, at none; what is for later, not before.
+fn messages(later: Timestamp) -> Json {
+    let information = ("purpose", "informational");
+    let later = later.to_string();
+    let brand = ("brand.name", "밤 🌙");
+    let mut order = written("a-order", "010-0000-0001", &[information]);
+    order["attributes"]["price"] = json!({ "DataType": "Number.won", "StringValue": "3900" });
+    order["attributes"]["seal"] = json!({ "DataType": "Binary", "BinaryValue": "AP8A" });
+    let mut poison = written("f-poison", "", &[]);
+    poison["body"] = json!("no JSON at all");
+    let for_later = [information, ("send-at", later.as_str())];
+    json!([
+        order,
+        written("b-parcel", "010-0000-0002", &[information, brand]),
+        written("c-no-consent", "010-0000-0003", &[]),
+        written("d-night-owl", "010-0000-0004", &[]),
+        written("e-later", "010-0000-0001", &for_later),
+        poison,
+    ])
+}
+
 #[tokio::test]
 async fn the_functions_take_in_hold_and_release_what_producers_write() {
     let stack = Stack::new().await;
@@ -222,30 +248,7 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
         stack.operate(&["consent", "grant", "010-0000-0004", "--scope", scope]);
     }
     let now = SystemClock::default().now();
-    let later = (now + SignedDuration::from_hours(72)).to_string();
-    let information = ("purpose", "informational");
-    // By the hour of no clock: information may leave at any, as may advertising to who agreed to
-    // the night; what has no consent, at none.
-    let mut messages = json!([
-        written("a-order", "010-0000-0001", &[information]),
-        written(
-            "b-parcel",
-            "010-0000-0002",
-            &[information, ("brand.name", "밤 🌙")]
-        ),
-        written("c-no-consent", "010-0000-0003", &[]),
-        written("d-night-owl", "010-0000-0004", &[]),
-        written(
-            "e-later",
-            "010-0000-0001",
-            &[information, ("send-at", &later)]
-        ),
-        json!({ "body": "no JSON at all", "attributes": written("f-poison", "", &[])["attributes"] }),
-    ]);
-    let typed = json!({ "DataType": "Number.won", "StringValue": "3900" });
-    messages[0]["attributes"]["price"] = typed;
-    let binary = json!({ "DataType": "Binary", "BinaryValue": "AP8A" });
-    messages[0]["attributes"]["seal"] = binary;
+    let messages = messages(now + SignedDuration::from_hours(72));
     stack.write(&messages);
     stack.taken_in().await;
 
@@ -260,17 +263,11 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
     assert!(reason.contains("recipient"), "{reason}");
 
     let report = stack.drain();
-    assert_eq!(report["released"], 3, "{report}");
-    for key in [
-        "refused",
-        "rejected",
-        "retried",
-        "unknown",
-        "buried",
-        "remaining",
-    ] {
+    let others = "refused expired retried rejected unknown buried remaining";
+    for key in others.split(' ') {
         assert_eq!(report[key], 0, "{report}");
     }
+    assert_eq!(report["released"], 3, "{report}");
     let wake: Timestamp = report["wake"].as_str().unwrap().parse().unwrap();
     assert!(wake > now, "one is still held: {report}");
 
@@ -290,12 +287,29 @@ async fn the_functions_take_in_hold_and_release_what_producers_write() {
     // The next minute's run finds nothing more, and what waits for its day stays.
     assert_eq!(stack.drain()["released"], 0);
     assert_eq!(stack.count("nightgate-main-wait").await, 1);
-    for name in [
-        "nightgate-main-ready",
-        "nightgate-main-wait-1",
-        "nightgate-main-buried",
-        TARGET,
-    ] {
-        assert_eq!(stack.count(name).await, 0, "{name}");
+    for name in ["ready", "wait-1", "buried"].map(|name| format!("nightgate-main-{name}")) {
+        assert_eq!(stack.count(&name).await, 0, "{name}");
     }
+    assert_eq!(stack.count(TARGET).await, 0);
+}
+
+#[tokio::test]
+async fn without_leave_to_write_to_the_senders_queue_nothing_is_lost_and_it_says_so() {
+    let mut template = for_ministack(Template::of_this_crate());
+    let mut all = statements(&mut template).iter_mut();
+    let release = all.find(|statement| statement["Sid"] == "Release").unwrap();
+    release["Action"] = json!(["sqs:GetQueueUrl"]);
+    let stack = Stack::of(template).await;
+    let information = ("purpose", "informational");
+    stack.write(&json!([written(
+        "a-order",
+        "010-0000-0001",
+        &[information]
+    )]));
+    stack.taken_in().await;
+    let report = stack.drain();
+    assert_eq!(report["released"], 0, "{report}");
+    assert_eq!(report["retried"], 1, "{report}");
+    assert_eq!(stack.count(TARGET).await, 0);
+    assert_eq!(stack.count("nightgate-main-ready").await, 1);
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jiff::civil::{date, time};
 use jiff::tz::TimeZone;
-use nightgate::config::{Config, HoldKind, ReceiptStore, SinkConfig, Sources};
+use nightgate::config::{Config, HoldKind, Opening, ReceiptStore, SinkConfig, Sources};
 use nightgate::ingest::sqs::Mapping;
 use serde_json::Value as Json;
 
@@ -136,7 +137,8 @@ fn every_variable_of_a_function_is_a_setting_and_none_needs_a_disk() {
 #[test]
 fn every_alarm_watches_something_that_is_there() {
     let template = Template::of_this_crate();
-    let queues = template.queues();
+    let mut queues = template.queues();
+    queues.insert(template.named("TargetQueueName"));
     let functions = template.all("AWS::Lambda::Function");
     let functions: BTreeSet<_> = functions
         .map(|(_, function)| template.text(&function["FunctionName"]))
@@ -190,27 +192,55 @@ fn a_role_may_do_what_is_named_to_what_is_named_and_nothing_else() {
 }
 
 #[test]
-fn the_drain_runs_every_minute_of_the_open_hours_on_the_clock_of_their_zone() {
+fn the_drain_runs_every_minute_since_information_may_leave_at_any_hour() {
     let template = Template::of_this_crate();
     let zones = ["Zone", "SecondZone", "ThirdZone"];
     let schedules: Vec<_> = template.all("AWS::Scheduler::Schedule").collect();
     assert_eq!(schedules.len(), zones.len());
     for ((name, schedule), zone) in schedules.into_iter().zip(zones) {
-        // The cron rules of old are UTC, and so is a schedule without a zone.
-        assert_eq!(
-            schedule["ScheduleExpressionTimezone"]["Ref"], zone,
-            "{name}"
-        );
-        assert_eq!(schedule["Target"]["Arn"]["Fn::GetAtt"][0], "DrainFunction");
         let expression = template.text(&schedule["ScheduleExpression"]);
-        assert_eq!(expression, "cron(* 8-20 * * ? *)", "08:00 to 20:59");
+        assert_eq!(expression, "cron(* * * * ? *)", "{name}");
+        // Whoever names hours means those of a place; without a zone they would be UTC.
+        let clock = &schedule["ScheduleExpressionTimezone"]["Ref"];
+        assert_eq!(clock, zone, "{name}");
+        assert_eq!(schedule["Target"]["Arn"]["Fn::GetAtt"][0], "DrainFunction");
     }
-    let zone = template.text(&template.0["Parameters"]["Zone"]["Default"]);
-    assert!(TimeZone::get(&zone).is_ok(), "{zone}");
-    let opening = template.text(&template.0["Parameters"]["Opening"]["Default"]);
-    assert_eq!(
-        opening,
-        format!("08:00[{zone}]"),
-        "it begins with the window"
-    );
+}
+
+#[test]
+fn the_alarm_that_nothing_moved_knows_the_hours_in_which_something_should() {
+    let template = Template::of_this_crate();
+    let default = |name: &str| template.text(&template.0["Parameters"][name]["Default"]);
+    let zone = TimeZone::get(&default("Zone")).unwrap();
+    let opening = Opening::parse(&default("Opening")).unwrap();
+    assert_eq!(opening.zone, zone);
+    // Korea's night ends with the opening and begins at nine, on any day: it has no summer time.
+    for (at, parameter) in [
+        (opening.at, "OpensHourUtc"),
+        (time(21, 0, 0, 0), "ClosesHourUtc"),
+    ] {
+        let at = date(2026, 11, 23).to_datetime(at).to_zoned(zone.clone());
+        let hour = at.unwrap().with_time_zone(TimeZone::UTC).hour();
+        assert_eq!(default(parameter), hour.to_string(), "{parameter}");
+    }
+    let alarm = &template.0["Resources"]["NothingMoved"]["Properties"];
+    let metrics = alarm["Metrics"].as_array().unwrap();
+    let ids: BTreeSet<_> = metrics
+        .iter()
+        .map(|one| template.text(&one["Id"]))
+        .collect();
+    let expression = template.text(&metrics[0]["Expression"]);
+    let words = expression.split(|byte: char| !byte.is_ascii_alphanumeric());
+    // Names of metrics are in lower case, functions and operators in upper.
+    let used = words.filter(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
+    let used: BTreeSet<_> = used
+        .map(str::to_owned)
+        .chain(["stuck".to_owned()])
+        .collect();
+    assert_eq!(used, ids, "{expression}");
+    // A lane that fails empties and fills its own queue again and again: only the target tells.
+    let sent = metrics.iter().find(|one| one["Id"] == "sent").unwrap();
+    let sent = &sent["MetricStat"]["Metric"];
+    assert_eq!(sent["MetricName"], "NumberOfMessagesSent");
+    assert_eq!(sent["Dimensions"][0]["Value"]["Ref"], "TargetQueueName");
 }
