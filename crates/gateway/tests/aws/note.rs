@@ -2,6 +2,7 @@
 //! on their way to the senders' queue in the morning. The hold, the releaser and the sink are the
 //! real ones; SQS and time are simulated, so that both can fail as they do.
 
+mod drained;
 mod world;
 
 use std::collections::BTreeSet;
