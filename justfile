@@ -33,6 +33,10 @@ bench LINES="1000000" PROFILE="bench":
 bench-peers *ARGS:
     ./scripts/bench_peers.py {{ARGS}}
 
+# Moving from queue to queue beside the original's way, on an emulator that scripts/test.sh installs. Takes a minute or two.
+bench-mover *ARGS:
+    ./scripts/bench_mover.py {{ARGS}}
+
 # A night in a minute, on this machine, with made-up recipients.
 demo *ARGS:
     cargo run --release --package nightgate -- demo {{ARGS}}

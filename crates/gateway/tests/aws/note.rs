@@ -2,6 +2,7 @@
 //! on their way to the senders' queue in the morning. The hold, the releaser and the sink are the
 //! real ones; SQS and time are simulated, so that both can fail as they do.
 
+mod drained;
 mod world;
 
 use std::collections::BTreeSet;
@@ -328,13 +329,14 @@ async fn messages_leave_at_the_pace_of_the_lane_and_not_all_at_eight() {
 #[tokio::test]
 async fn whoever_withdrew_during_the_night_or_never_agreed_gets_nothing() {
     let night = Night::waiting(3).await;
+    night.put_unasked(vec![advertisement("m-00003")]).await;
     let withdrawn = advertisement("m-00001");
     night
         .consent(&withdrawn, Act::Withdraw, "2026-11-23T02:00:00+09:00")
         .await;
     night.clock.advance_to(at(EIGHT));
     let tick = night.process().await.drain(&night).await;
-    assert_eq!((tick.delivered, tick.refused), (2, 1));
+    assert_eq!((tick.delivered, tick.refused), (2, 2));
     let mut left = night.left();
     left.sort();
     assert_eq!(left, ["m-00000", "m-00002"]);

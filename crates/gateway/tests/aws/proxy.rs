@@ -1,6 +1,7 @@
 //! A network that fails as it is told, between the SDK and an emulator.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ struct State {
     script: Mutex<BTreeMap<&'static str, VecDeque<Fault>>>,
     /// Operations in the order they came, and whether they were carried out.
     seen: Mutex<Vec<(String, bool)>>,
+    connections: AtomicUsize,
 }
 
 impl Proxy {
@@ -56,10 +58,12 @@ impl Proxy {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             script: Mutex::default(),
             seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                serving.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(serve(stream, Arc::clone(&serving)));
             }
         });
@@ -78,6 +82,11 @@ impl Proxy {
     /// No request meets a fault any more.
     pub(crate) fn forget(&self) {
         self.state.script.lock().unwrap().clear();
+    }
+
+    /// How many connections were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
     }
 
     /// How many requests of `operation` came, and how many of them were carried out.

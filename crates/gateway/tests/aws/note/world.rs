@@ -107,6 +107,11 @@ impl Night {
             self.consent(message, act, "2026-06-01T10:00:00+09:00")
                 .await;
         }
+        self.put_unasked(messages).await;
+    }
+
+    /// Holds them until eight, whatever their recipients say.
+    pub(super) async fn put_unasked(&self, messages: Vec<Message>) {
         let now = self.clock.now();
         let held = |message: Message| Held {
             key: self.decider.key(&message),
