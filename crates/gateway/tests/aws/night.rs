@@ -6,20 +6,54 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use jiff::{Timestamp, ToSpan, Zoned};
 use nightgate::aws::queues::Queue;
 use nightgate::aws::travel;
 use serde_json::{Value as Json, json};
 
-use crate::clock::{Fake, monotonic, pause};
+use crate::clock::{Fake, monotonic, now, pause};
 use crate::emulators::{Emulator, Kind, boto};
 use crate::tables::make_table;
 use crate::world::{make, queues};
 
 /// Longest wait for anything. Generous: it bounds only tests that fail.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The evening before and the morning after.
-const EVENING: &str = "2026-11-22T22:30:00+09:00";
-const MORNING: &str = "2026-11-23T08:07:00+09:00";
+
+/// The last night that is over: SQS's clock is the machine's, and stands behind its morning.
+struct Night {
+    morning: Zoned,
+}
+
+impl Night {
+    fn last() -> Self {
+        let now = now().in_tz("Asia/Seoul").unwrap();
+        let today = now.date().at(8, 7, 0, 0).in_tz("Asia/Seoul").unwrap();
+        let morning = match today < now {
+            true => today,
+            false => today.yesterday().unwrap(),
+        };
+        Self { morning }
+    }
+
+    /// A clock at half past ten in the evening.
+    fn evening(&self) -> Fake {
+        let eve = self.morning.yesterday().unwrap().date();
+        let eve = eve.at(22, 30, 0, 0).in_tz("Asia/Seoul").unwrap();
+        Fake::showing(&eve.timestamp().to_string())
+    }
+
+    /// A clock at an hour and minute before noon.
+    fn at(&self, hour: i8, minute: i8) -> Fake {
+        let at = self.morning.date().at(hour, minute, 0, 0);
+        Fake::showing(&at.in_tz("Asia/Seoul").unwrap().timestamp().to_string())
+    }
+
+    /// Long before, and not yet two years ago.
+    fn consents(&self) -> String {
+        let at = self.morning.checked_sub(100.days()).unwrap().timestamp();
+        CONSENTS.replace("AT", &at.to_string())
+    }
+}
 
 /// A team's queues, and a folder to run in.
 struct World {
@@ -162,11 +196,11 @@ fn written(who: &str, phone: &str, extra: &[(&str, &str)]) -> Json {
 
 /// Consents: everybody agreed in general; `c` withdrew at night; `d` agreed to the night as well.
 const CONSENTS: &str = r#"
-{"recipient":"010-0000-0001","scope":"general","at":"2026-06-01T10:00:00+09:00"}
-{"recipient":"010-0000-0002","scope":"general","at":"2026-06-01T10:00:00+09:00"}
-{"recipient":"010-0000-0003","scope":"general","at":"2026-06-01T10:00:00+09:00"}
-{"recipient":"010-0000-0004","scope":"general","at":"2026-06-01T10:00:00+09:00"}
-{"recipient":"010-0000-0004","scope":"night","at":"2026-06-01T10:00:00+09:00"}
+{"recipient":"010-0000-0001","scope":"general","at":"AT"}
+{"recipient":"010-0000-0002","scope":"general","at":"AT"}
+{"recipient":"010-0000-0003","scope":"general","at":"AT"}
+{"recipient":"010-0000-0004","scope":"general","at":"AT"}
+{"recipient":"010-0000-0004","scope":"night","at":"AT"}
 "#;
 
 fn messages() -> Json {
@@ -193,8 +227,9 @@ fn names(messages: &[Json]) -> Vec<&str> {
 #[tokio::test]
 async fn what_came_at_night_is_in_the_senders_queue_in_the_morning_as_it_was_written() {
     let world = World::new().await;
-    let night = Fake::showing(EVENING);
-    std::fs::write(world.file("consents.ndjson"), CONSENTS).unwrap();
+    let last = Night::last();
+    let night = last.evening();
+    std::fs::write(world.file("consents.ndjson"), last.consents()).unwrap();
     world.run(&night, &["consent", "import", "consents.ndjson"]);
     let written = messages();
     boto(
@@ -225,7 +260,7 @@ async fn what_came_at_night_is_in_the_senders_queue_in_the_morning_as_it_was_wri
         "held for eight o'clock"
     );
 
-    let two = Fake::showing("2026-11-23T02:00:00+09:00");
+    let two = last.at(2, 0);
     world.run(
         &two,
         &["consent", "withdraw", "010-0000-0003", "--scope", "general"],
@@ -233,7 +268,7 @@ async fn what_came_at_night_is_in_the_senders_queue_in_the_morning_as_it_was_wri
     world.run(&two, &["hold", "recall", "--campaign", "mistake", "--yes"]);
 
     // Seven minutes late: what is due is due.
-    let drained = world.run(&Fake::showing(MORNING), &["drain", "--json"]);
+    let drained = world.run(&last.at(8, 7), &["drain", "--json"]);
     let told = String::from_utf8(drained.stdout).unwrap();
     let left = world.read(&world.target, 1);
     assert_eq!(names(&left), ["b-sale"], "{told}");
@@ -246,8 +281,12 @@ async fn what_came_at_night_is_in_the_senders_queue_in_the_morning_as_it_was_wri
         assert_eq!(&left[0]["attributes"][name], value);
     }
     let not_after = &left[0]["attributes"][travel::NOT_AFTER]["StringValue"];
-    let not_after = not_after.as_str().unwrap();
-    assert!(not_after.starts_with("2026-11-23T"), "{not_after}");
+    let not_after: Timestamp = not_after.as_str().unwrap().parse().unwrap();
+    let left = not_after.duration_since(last.morning.timestamp());
+    assert!(
+        (1..14).contains(&left.as_hours()),
+        "until the window closes: {left:?}"
+    );
     for name in ["ready", "wait", "wait-1", "buried"] {
         assert_eq!(
             world.held(&format!("nightgate-main-{name}")).await,
@@ -256,6 +295,6 @@ async fn what_came_at_night_is_in_the_senders_queue_in_the_morning_as_it_was_wri
         );
     }
     // A second run finds nothing and sends nothing.
-    world.run(&Fake::showing("2026-11-23T08:20:00+09:00"), &["drain"]);
+    world.run(&last.at(8, 20), &["drain"]);
     assert_eq!(world.held("sqs_schedule_message").await, 0);
 }
