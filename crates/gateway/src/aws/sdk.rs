@@ -20,6 +20,7 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 use aws_sdk_sqs::{Client, Config};
+use tokio::task::JoinSet;
 
 use self::fault::{Call, Witness};
 use super::queues::{
@@ -68,6 +69,19 @@ impl SdkQueues {
     }
 }
 
+/// Runs a request on the threads of the runtime, beside others and near its connection: whoever
+/// asks is mostly one task for a whole lane. It is given up as soon as nobody waits for it.
+async fn aside<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> T {
+    let mut task = JoinSet::new();
+    task.spawn(request);
+    match task.join_next().await {
+        Some(Ok(answer)) => answer,
+        Some(Err(fault)) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
+        // The runtime ends, and whoever waits here with it.
+        _ => std::future::pending().await,
+    }
+}
+
 impl fmt::Debug for SdkQueues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SdkQueues").finish_non_exhaustive()
@@ -99,7 +113,7 @@ impl Queues for SdkQueues {
         let witness = Witness::default();
         let call = self.once.send_message_batch().queue_url(queue.url());
         let call = call.set_entries(Some(entries)).customize();
-        match call.interceptor(witness.clone()).send().await {
+        match aside(call.interceptor(witness.clone()).send()).await {
             Ok(answer) => {
                 let sent = answer.successful.into_iter();
                 each(
@@ -115,15 +129,18 @@ impl Queues for SdkQueues {
     async fn receive(&self, queue: &Queue, ask: &Ask) -> Answer<Vec<Incoming>> {
         let witness = Witness::default();
         let call = self.client.receive_message().queue_url(queue.url());
-        let call = call
+        let mut call = call
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .message_attribute_names(ALL)
             .max_number_of_messages(i32::try_from(ask.max).unwrap_or(i32::MAX))
             .visibility_timeout(seconds(ask.hide))
             .wait_time_seconds(seconds(ask.wait))
-            .customize()
-            .config_override(Config::builder().timeout_config(self.longer(ask.wait)));
-        let answer = call.interceptor(witness.clone()).send().await;
+            .customize();
+        if !ask.wait.is_zero() {
+            let longer = Config::builder().timeout_config(self.longer(ask.wait));
+            call = call.config_override(longer);
+        }
+        let answer = aside(call.interceptor(witness.clone()).send()).await;
         let answer = answer.map_err(|error| fault::of(error, &witness, Call::Again))?;
         let messages = answer.messages.unwrap_or_default();
         messages.into_iter().map(read::incoming).collect()
@@ -146,7 +163,7 @@ impl Queues for SdkQueues {
         let witness = Witness::default();
         let call = self.client.delete_message_batch().queue_url(queue.url());
         let call = call.set_entries(Some(entries)).customize();
-        match call.interceptor(witness.clone()).send().await {
+        match aside(call.interceptor(witness.clone()).send()).await {
             Ok(answer) => {
                 let done = answer.successful.into_iter();
                 each(count, done.map(|one| (one.id, ())), &answer.failed)

@@ -5,10 +5,12 @@
 //! when there is nothing to lend.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{join_all, join3};
+use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 
 use super::body::Letter;
@@ -195,16 +197,15 @@ impl SqsHold {
         }
     }
 
-    /// Several receives at once, and what comes of them. One alone where the last brought nothing:
-    /// each costs a request.
+    /// Several receives at once, and what comes of them. One alone where the last brought nothing,
+    /// and no more once one brings nothing: each costs a request.
     async fn round(&self, job: &mut Job<'_>, at: usize, wait: Duration) -> Round {
         let queue = &job.lane.places[at].queue;
-        let most = if job.lane.places[at].state().gives {
-            self.pollers
-        } else {
-            1
+        let polls = match job.lane.places[at].state().gives {
+            true => job.left().div_ceil(BATCH_MAX),
+            false => 1,
         };
-        let polls = job.left().div_ceil(BATCH_MAX).min(most);
+        let dry = &AtomicBool::new(false);
         let share = |poll: usize| (job.left() - poll * BATCH_MAX).min(BATCH_MAX);
         let polls = (0..polls).map(|poll| {
             let ask = Ask {
@@ -212,10 +213,21 @@ impl SqsHold {
                 hide: job.hide,
                 wait,
             };
-            async move { self.queues.receive(queue, &ask).await }
+            async move {
+                if dry.load(Ordering::Relaxed) {
+                    return Ok(Vec::new());
+                }
+                let polled = self.queues.receive(queue, &ask).await;
+                if polled.as_ref().map_or(true, Vec::is_empty) {
+                    dry.store(true, Ordering::Relaxed);
+                }
+                polled
+            }
         });
         let mut received = Vec::new();
-        for polled in join_all(polls.collect::<Vec<_>>()).await {
+        let polls = polls.collect::<Vec<_>>();
+        let mut polls = stream::iter(polls).buffer_unordered(self.pollers);
+        while let Some(polled) = polls.next().await {
             match polled {
                 Ok(messages) => received.extend(messages),
                 Err(fault) => job.fault = Some(fault),
