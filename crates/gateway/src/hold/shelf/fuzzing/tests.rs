@@ -164,8 +164,12 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], dice: &mut fastrand::Rng) {
 
 #[tokio::test]
 async fn a_changed_meta_reads_as_something_or_not_at_all_and_never_panics() {
-    let metas = metas(&lived().await);
-    assert!(metas.len() > 20 && metas.iter().all(|meta| op(meta)));
+    // The keeper merges behind a store's back, so one life may leave few frames.
+    let mut metas = metas(&lived().await);
+    while metas.len() <= 40 {
+        metas.extend(self::metas(&lived().await));
+    }
+    assert!(metas.iter().all(|meta| op(meta)));
     let (mut taken, mut refused) = (0, 0);
     for seed in seeds() {
         let mut dice = fastrand::Rng::with_seed(seed);
