@@ -66,6 +66,10 @@ class Emulator:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self):
         self.process.stdin.close()
         self.process.wait()
@@ -131,8 +135,15 @@ def run_note(world, shared: bool, count: int) -> dict:
         world.client.send_message_batch(QueueUrl=source, Entries=entries)
     world.emulator.counts()
     way = ["--way", "shared" if shared else "note", world.emulator.url, source, world.target]
-    row = measured([sys.executable, __file__, *way], dict(os.environ), lambda line: line["moved"])
-    return row
+    command = [sys.executable, __file__, *way]
+    return beside(world, lambda: measured(command, dict(os.environ), lambda line: line["moved"]))
+
+
+def beside(world, run) -> dict:
+    """What a run took, and what the emulator spent meanwhile."""
+    before = world.emulator.cpu_s()
+    row = run()
+    return {**row, "emulator_cpu_s": world.emulator.cpu_s() - before}
 
 
 class World:
@@ -225,8 +236,7 @@ def run_ours(world, count: int) -> dict:
     world.emulator.counts()
     # Receipts are lines on standard output as well: those of a tick alone count.
     command = world.command("drain", "--json")
-    row = measured(command, world.env, Ticks().follow)
-    return row
+    return beside(world, lambda: measured(command, world.env, Ticks().follow))
 
 
 class Ticks:
@@ -262,20 +272,22 @@ def finish(row: dict, name: str, asked: int, counts: dict) -> dict:
         "requests_per_message": requests / moved,
         "connections": connections,
         "cpu_s_per_million": row["cpu_s"] / moved * 1e6,
+        "emulator_cpu_s_per_million": row["emulator_cpu_s"] / moved * 1e6,
         "requests": counts,
     }
 
 
 def show(rows: list):
     print("| | messages | a second, until moved | until exit | requests each | connections | "
-          "CPU s a million |")
-    print("|---|---|---|---|---|---|---|")
+          "CPU s a million | of the emulator |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         part = "" if row["moved"] == row["messages"] else f" (measured on {row['moved']:,})"
         print(
             f"| {row['what']} | {row['messages']:,}{part} | {row['per_second']:,.0f} | "
             f"{row['per_second_to_exit']:,.0f} | {row['requests_per_message']:.3f} | "
-            f"{row['connections']} | {row['cpu_s_per_million']:,.0f} |"
+            f"{row['connections']} | {row['cpu_s_per_million']:,.0f} | "
+            f"{row['emulator_cpu_s_per_million']:,.0f} |"
         )
 
 
