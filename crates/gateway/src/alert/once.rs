@@ -1,8 +1,8 @@
 //! An alarm that many processes raise at once, told by one of them. A desk knows the repeats of its
 //! own process; functions have as many processes as there is work, and no disk in common.
 //!
-//! Time is cut into stretches as long as a desk leaves repeats out. Of each alarm (kind and subject)
-//! and stretch, whoever claims it first delivers it.
+//! Time is cut into stretches as long as a desk leaves repeats out. Of each alarm (kind and
+//! subject) and stretch, whoever claims it first delivers it.
 
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
