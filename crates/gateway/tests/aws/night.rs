@@ -142,6 +142,13 @@ impl World {
         }
     }
 
+    async fn holds_nothing(&self) {
+        for name in ["ready", "wait", "wait-1", "buried"] {
+            let held = self.held(&format!("nightgate-main-{name}")).await;
+            assert_eq!(held, 0, "{name}");
+        }
+    }
+
     async fn held(&self, name: &str) -> u64 {
         let queues = queues(&self.emulator.url);
         let queue = queues.find(name).await.unwrap().unwrap();
@@ -287,13 +294,7 @@ async fn what_came_at_night_is_in_the_senders_queue_in_the_morning_as_it_was_wri
         (1..14).contains(&left.as_hours()),
         "until the window closes: {left:?}"
     );
-    for name in ["ready", "wait", "wait-1", "buried"] {
-        assert_eq!(
-            world.held(&format!("nightgate-main-{name}")).await,
-            0,
-            "{name}"
-        );
-    }
+    world.holds_nothing().await;
     // A second run finds nothing and sends nothing.
     world.run(&last.at(8, 20), &["drain"]);
     assert_eq!(world.held("sqs_schedule_message").await, 0);
