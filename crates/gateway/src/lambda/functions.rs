@@ -267,7 +267,8 @@ impl Functions {
         (total, fault)
     }
 
-    /// Ticks until nothing is due, a tick fails, or there is no time for another like the longest.
+    /// Ticks until nothing is due, a tick fails, the lane backs off, or there is no time for another
+    /// like the longest.
     async fn release_lane(
         &self,
         lane: &LaneReleaser,
@@ -287,6 +288,11 @@ impl Functions {
             (total.remaining, total.wake) = (tick.remaining, tick.wake);
             total.on_loan = tick.on_loan;
             let (status, now) = (lane.status(), clock.now());
+            if status.resting_until.is_some() {
+                // A sink that takes nothing is not waited for: the alarm must go out, and the next
+                // call asks again.
+                break;
+            }
             let is_due = status.due > 0 && !status.paused;
             let Some(wake) = tick.wake.filter(|wake| is_due || *wake <= now) else {
                 break;
