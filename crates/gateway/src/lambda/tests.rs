@@ -1,7 +1,7 @@
 //! Calls into functions in memory.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ use crate::release::limiter::Pace;
 use crate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts};
 use crate::sink::{Outbound, Outcome, Sink};
 
+/// A sink that takes what comes, unless it is closed.
 #[derive(Default)]
-struct Taker(Mutex<Vec<String>>);
+struct Taker(Mutex<Vec<String>>, AtomicBool);
 
 #[async_trait]
 impl Sink for Taker {
@@ -32,6 +33,14 @@ impl Sink for Taker {
         100
     }
     async fn deliver(&self, batch: Vec<Outbound>) -> Vec<Outcome> {
+        if self.1.load(Ordering::Relaxed) {
+            let closed = Outcome::Retry {
+                after: None,
+                whole_lane: true,
+                why: "closed".to_owned(),
+            };
+            return vec![closed; batch.len()];
+        }
         let mut taken = self.0.lock().unwrap();
         let outcome = |outbound: Outbound| {
             taken.push(outbound.message().id.to_string());
@@ -328,6 +337,24 @@ async fn a_tick_that_failed_is_an_error_that_tells_what_was_done_nevertheless() 
         "{told}"
     );
     *night.world.hold.stuck.lock().unwrap() = None;
+    assert_eq!(night.call(json!({})).await.unwrap()["released"], 1);
+}
+
+#[tokio::test]
+async fn a_call_ends_when_its_lane_backs_off_and_a_later_one_goes_on() {
+    let night = night(&USUAL);
+    night.failures(vec![record("m-1", "sms")]).await;
+    night.sink.1.store(true, Ordering::Relaxed);
+    let deadline_ms = night.deadline_ms(900);
+    let (answer, seconds) = night.timed(json!({}), deadline_ms).await;
+    let report = answer.unwrap();
+    assert_eq!(
+        (&report["retried"], &report["released"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(seconds, 0, "the alarm is not kept back");
+    night.sink.1.store(false, Ordering::Relaxed);
+    night.world.pass(3600).await;
     assert_eq!(night.call(json!({})).await.unwrap()["released"], 1);
 }
 
