@@ -17,7 +17,7 @@ use crate::emulators::{Emulator, Kind};
 use crate::world::{make, queues};
 
 /// Loans in these tests lapse after so long.
-const TTL: SignedDuration = SignedDuration::from_secs(4);
+const TTL: SignedDuration = SignedDuration::from_secs(15);
 
 fn now() -> Timestamp {
     SystemClock::default().now()
@@ -67,7 +67,7 @@ async fn open(url: &str) -> SqsHold {
 /// Leases until `count` have come or patience ends.
 async fn lease(hold: &SqsHold, count: usize) -> Vec<Leased> {
     let (lane, mut loans) = (lane(), Vec::new());
-    for _ in 0..10 {
+    for _ in 0..60 {
         let ask = LeaseAsk {
             lane: &lane,
             pick: Pick::Any,
