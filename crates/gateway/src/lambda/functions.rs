@@ -267,8 +267,8 @@ impl Functions {
         (total, fault)
     }
 
-    /// Ticks until nothing is due, a tick fails, the lane backs off, or there is no time for another
-    /// like the longest.
+    /// Ticks until nothing is due, a tick fails, the lane backs off, or there is no time for
+    /// another like the longest.
     async fn release_lane(
         &self,
         lane: &LaneReleaser,
