@@ -147,6 +147,20 @@ impl Clock for ManualClock {
     }
 }
 
+/// Sleeps for `pause` by the monotonic clock, so that a stepped wall clock cannot stretch it.
+pub async fn pass(clock: &dyn Clock, pause: Duration) {
+    let started = clock.monotonic();
+    loop {
+        let left = pause.saturating_sub(clock.monotonic().saturating_sub(started));
+        if left.is_zero() {
+            return;
+        }
+        let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
+        let at = clock.now().saturating_add(left).unwrap_or(Timestamp::MAX);
+        clock.sleep_until(at).await;
+    }
+}
+
 /// Notices steps of the wall clock by comparing it with monotonic time.
 #[derive(Debug)]
 pub struct ClockWatch {

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use crate::alert::{Alert, AlertKind, AlertPort};
-use crate::clock::Clock;
+use crate::clock::{Clock, pass};
 use crate::error::Result;
 
 /// Alarms that wait for one port. More at once than anyone can read; repeats never get here.
@@ -293,21 +293,6 @@ fn forget_oldest(seen: &mut HashMap<(AlertKind, String), Seen>) {
         .map(|(key, _)| key.clone());
     if let Some(key) = oldest {
         seen.remove(&key);
-    }
-}
-
-/// Sleeps for `pause` by the monotonic clock, so that a stepped wall clock cannot stretch it.
-pub(super) async fn pass(clock: &dyn Clock, pause: Duration) {
-    let started = clock.monotonic();
-    loop {
-        let left = pause.saturating_sub(clock.monotonic().saturating_sub(started));
-        if left.is_zero() {
-            return;
-        }
-        let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
-        clock
-            .sleep_until(clock.now().saturating_add(left).unwrap_or(Timestamp::MAX))
-            .await;
     }
 }
 

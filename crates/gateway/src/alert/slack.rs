@@ -15,9 +15,8 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 
-use crate::alert::desk::pass;
 use crate::alert::{Alert, AlertKind, AlertPort};
-use crate::clock::Clock;
+use crate::clock::{Clock, pass};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 

@@ -24,7 +24,7 @@ use nightgate_core::{Consent, RecipientKey};
 
 use super::{ConsentBook, ConsentEvent};
 use crate::aws::tables::why;
-use crate::clock::Clock;
+use crate::clock::{Clock, pass};
 use crate::error::{Error, Kind, Result};
 use item::{STATE, partition};
 
@@ -67,11 +67,7 @@ impl DynamoBook {
         let mut items = Vec::with_capacity(keys.len());
         for again in 0..=AGAIN_MAX {
             if again > 0 {
-                let pause = AGAIN_AFTER * 2_u32.pow(again - 1);
-                let until = self.clock.now().checked_add(pause);
-                self.clock
-                    .sleep_until(until.unwrap_or(self.clock.now()))
-                    .await;
+                pass(&*self.clock, AGAIN_AFTER * 2_u32.pow(again - 1)).await;
             }
             let keys = KeysAndAttributes::builder()
                 .set_keys(Some(std::mem::take(&mut wanted)))

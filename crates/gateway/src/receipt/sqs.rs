@@ -15,7 +15,7 @@ use nightgate_core::MessageId;
 use super::lines::{elsewhere, write_lines};
 use super::{Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::aws::queues::{BATCH_MAX, BYTES_MAX, FaultKind, Outgoing, Queue, Queues};
-use crate::clock::Clock;
+use crate::clock::{Clock, pass};
 use crate::error::{Error, Kind, Result};
 
 /// Most bytes of lines in one message: a request of ten such messages is full.
@@ -68,11 +68,7 @@ impl SqsLog {
                 let op = format!("send {} messages of receipts to {}", left.len(), self.queue);
                 return Err(Error::new(Kind::Unavailable, "receipt", op).with(fault));
             }
-            let now = self.clock.now();
-            let until = now
-                .checked_add(AGAIN_AFTER * 2_u32.pow(again))
-                .unwrap_or(now);
-            self.clock.sleep_until(until).await;
+            pass(&*self.clock, AGAIN_AFTER * 2_u32.pow(again)).await;
             (messages, again) = (left, again + 1);
         }
     }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::stream::{self, StreamExt};
-use jiff::SignedDuration;
 
 use super::SqsHold;
-use super::worth::after;
 use crate::aws::batch::pack;
 use crate::aws::queues::{Answer, Fault, FaultKind, Outgoing, Queue};
+use crate::clock::pass;
 
 /// Requests of one call that are under way at once.
 const ABREAST: usize = 16;
@@ -107,7 +106,7 @@ impl SqsHold {
             if again.is_empty() {
                 break;
             }
-            self.pause_for(wait).await;
+            pass(&*self.clock, wait).await;
             let answered = self.request(queue, entries.pick(&again)).await;
             for (place, answer) in again.into_iter().zip(answered) {
                 answers[place] = answer;
@@ -124,14 +123,6 @@ impl SqsHold {
             }
             Entries::Delete(handles) => self.queues.delete(queue, &handles).await,
             Entries::Hide(handles) => self.queues.hide(queue, &handles).await,
-        }
-    }
-
-    async fn pause_for(&self, wait: Duration) {
-        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
-        let until = after(self.clock.now(), wait);
-        while self.clock.now() < until {
-            self.clock.sleep_until(until).await;
         }
     }
 }

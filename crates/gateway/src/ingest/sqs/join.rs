@@ -10,8 +10,7 @@ use nightgate_core::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use super::intake::Answered;
-use super::patience::pass;
-use crate::clock::Clock;
+use crate::clock::{Clock, pass};
 use crate::gate::{Detail, Entered, Gate};
 
 /// Batches that are put and wait to be filed.

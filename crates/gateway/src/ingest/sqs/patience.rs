@@ -1,11 +1,8 @@
-//! How long to wait after something failed, and the waiting.
+//! How long to wait after something failed.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use jiff::{SignedDuration, Timestamp};
-
-use crate::clock::Clock;
 
 /// Growth from one failure to the next.
 const FACTOR: f32 = 2.0;
@@ -34,20 +31,6 @@ impl Patience {
         let place = failures.saturating_sub(1).min(STEPS_MAX);
         let place = usize::try_from(place).unwrap_or_default();
         curve.into_iter().nth(place).unwrap_or(self.max)
-    }
-}
-
-/// Sleeps for `pause` by the monotonic clock, so that a stepped wall clock cannot stretch it.
-pub(super) async fn pass(clock: &dyn Clock, pause: Duration) {
-    let started = clock.monotonic();
-    loop {
-        let left = pause.saturating_sub(clock.monotonic().saturating_sub(started));
-        if left.is_zero() {
-            return;
-        }
-        let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
-        let at = clock.now().saturating_add(left).unwrap_or(Timestamp::MAX);
-        clock.sleep_until(at).await;
     }
 }
 

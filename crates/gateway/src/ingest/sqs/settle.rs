@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::intake::{Answered, Fate};
 use super::join::Parcel;
-use super::patience::{Patience, pass, whole};
+use super::patience::{Patience, whole};
 use super::source::Source;
 use crate::aws::queues::{BATCH_MAX, FaultKind, Incoming};
+use crate::clock::pass;
 use crate::error::Kind;
 
 /// How often a deletion is tried. What is not deleted comes again and is known by its id.

@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 use super::intake::Intake;
 use super::join::{self, Parcel, Size};
 use super::mapping::Mapping;
-use super::patience::{Patience, pass, whole};
+use super::patience::{Patience, whole};
 use crate::alert::desk::Alerts;
 use crate::alert::text;
 use crate::aws::queues::{Ask, BATCH_MAX, Fault, FaultKind, HIDE_MAX, Queue, Queues, WAIT_MAX};
-use crate::clock::Clock;
+use crate::clock::{Clock, pass};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 
