@@ -6,6 +6,7 @@
 pub mod alert;
 #[cfg(feature = "sqs")]
 pub mod aws;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;

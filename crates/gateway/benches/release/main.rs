@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nightgate::alert::desk::Alerts;
+use nightgate::backoff::Backoff;
 use nightgate::clock::Clock;
-use nightgate::release::backoff::Backoff;
 use nightgate::release::freeze::Freeze;
 use nightgate::release::limiter::Pace;
 use nightgate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts};

@@ -291,3 +291,10 @@ pub trait Queues: Send + Sync {
     /// Sets (`Some`) or removes one tag.
     async fn tag(&self, queue: &Queue, key: &str, value: Option<&str>) -> Answer<()>;
 }
+
+/// Whole seconds, as SQS counts them, rounded up.
+#[must_use]
+pub fn whole(duration: Duration) -> Duration {
+    let more = u64::from(duration.subsec_nanos() > 0);
+    Duration::from_secs(duration.as_secs().saturating_add(more))
+}

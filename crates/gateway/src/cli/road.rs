@@ -18,6 +18,7 @@ use crate::alert::desk::{Alerts, DeskOptions};
 use crate::alert::log::LogPort;
 use crate::alert::once::OncePort;
 use crate::alert::slack::{SlackOptions, SlackPort};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{
     Config, ConsentValidity, LaneConfig, OnUnknown as ConfiguredOnUnknown, SinkConfig,
@@ -29,7 +30,6 @@ use crate::gate::{Gate, GateParts, Routes};
 use crate::hold::{HoldStore, Lane};
 use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
-use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
 use crate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts};

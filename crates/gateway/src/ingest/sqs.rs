@@ -10,7 +10,6 @@ mod intake;
 mod join;
 mod mapping;
 mod order;
-mod patience;
 mod settle;
 mod source;
 

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::functions::{FunctionParts, Functions};
 use crate::aws::sim::SimOptions;
+use crate::backoff::Backoff;
 use crate::hold::Lane;
 use crate::ingest::sqs::tests::world::{World, world};
 use crate::ingest::sqs::{Source, SourceOptions, SourceParts};
-use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
 use crate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts};

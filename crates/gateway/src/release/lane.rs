@@ -8,7 +8,6 @@ use nightgate_core::Purpose;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::backoff::Backoff;
 use super::books::Learned;
 use super::forecast::{Rate, drained_at};
 use super::freeze::Frost;
@@ -18,6 +17,7 @@ use super::plan::{Turn, plan};
 use super::releaser::ReleaserParts;
 use super::tally::Tick;
 use crate::alert::text;
+use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::hold::{Lane, Pause, Shelf};
 use crate::sink::Sink;

@@ -7,7 +7,6 @@
 //! next is lent, decided and put on file, and what came of the one before is filed and settled.
 //! When a tick returns, nothing of it is under way any more; ticks of one lane never overlap.
 
-pub mod backoff;
 mod books;
 pub mod forecast;
 pub mod freeze;

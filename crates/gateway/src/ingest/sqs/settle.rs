@@ -10,22 +10,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::intake::{Answered, Fate};
 use super::join::Parcel;
-use super::patience::{Patience, whole};
 use super::source::Source;
-use crate::aws::queues::{BATCH_MAX, FaultKind, Incoming};
+use crate::aws::queues::{BATCH_MAX, FaultKind, Incoming, whole};
+use crate::backoff::Backoff;
 use crate::clock::pass;
 use crate::error::Kind;
 
 /// How often a deletion is tried. What is not deleted comes again and is known by its id.
 const DELETES_MAX: u32 = 4;
 /// Waits between deletions.
-const BETWEEN_DELETES: Patience = Patience {
+const BETWEEN_DELETES: Backoff = Backoff {
     min: Duration::from_millis(200),
     max: Duration::from_secs(2),
 };
 /// How long a message is hidden that could not be taken in: by how often it was received. Longer
 /// waits spare its redrive policy, which counts receives; information must not wait for hours.
-const AFTER_NO: Patience = Patience {
+const AFTER_NO: Backoff = Backoff {
     min: Duration::from_secs(5),
     max: Duration::from_secs(300),
 };
@@ -100,7 +100,11 @@ impl Source {
                 return;
             }
             if attempt < DELETES_MAX {
-                pass(&*self.parts.clock, BETWEEN_DELETES.wait(attempt)).await;
+                pass(
+                    &*self.parts.clock,
+                    BETWEEN_DELETES.pause(attempt, fastrand::u64(..)),
+                )
+                .await;
             }
         }
     }
@@ -110,7 +114,12 @@ impl Source {
         let later = incoming.iter().zip(fates);
         let later = later.filter(|(_, fate)| matches!(fate, Fate::Later | Fate::Behind));
         let later: Vec<(String, Duration)> = later
-            .map(|(it, _)| (it.handle.clone(), whole(AFTER_NO.wait(it.receives))))
+            .map(|(it, _)| {
+                (
+                    it.handle.clone(),
+                    whole(AFTER_NO.pause(it.receives, fastrand::u64(..))),
+                )
+            })
             .collect();
         pending.all().clear();
         for handles in later.chunks(BATCH_MAX) {

@@ -8,10 +8,12 @@ use tokio::sync::{mpsc, watch};
 use super::intake::Intake;
 use super::join::{self, Parcel, Size};
 use super::mapping::Mapping;
-use super::patience::{Patience, whole};
 use crate::alert::desk::Alerts;
 use crate::alert::text;
-use crate::aws::queues::{Ask, BATCH_MAX, Fault, FaultKind, HIDE_MAX, Queue, Queues, WAIT_MAX};
+use crate::aws::queues::{
+    Ask, BATCH_MAX, Fault, FaultKind, HIDE_MAX, Queue, Queues, WAIT_MAX, whole,
+};
+use crate::backoff::Backoff;
 use crate::clock::{Clock, pass};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -29,7 +31,7 @@ pub const BATCH_MAX_DEFAULT: usize = 1000;
 /// Receives that fail in a row before a person is told; one that is denied tells at once.
 const FAILURES_TOLD: u32 = 5;
 /// Waits after a receive that failed, or brought nothing that could be taken.
-const AFTER_FAULT: Patience = Patience {
+const AFTER_FAULT: Backoff = Backoff {
     min: Duration::from_millis(500),
     max: Duration::from_secs(30),
 };
@@ -165,7 +167,7 @@ impl Source {
             }
             failures += 1;
             tokio::select! {
-                () = pass(&*self.parts.clock, AFTER_FAULT.wait(failures)) => {}
+                () = pass(&*self.parts.clock, AFTER_FAULT.pause(failures, fastrand::u64(..))) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
         }

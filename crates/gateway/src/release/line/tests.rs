@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::alert::desk::Alerts;
+use crate::backoff::Backoff;
 use crate::clock::{Clock, ManualClock};
 use crate::consent::memory::MemoryBook;
 use crate::decider::Decider;
@@ -21,7 +22,6 @@ use crate::hold::shelf::{Options, ShelfHold};
 use crate::hold::{Held, HoldStore, Lane, Shelf};
 use crate::receipt::memory::MemoryLog;
 use crate::receipt::{Event, Filed as FiledReceipt, Receipt, ReceiptAsk, ReceiptLog};
-use crate::release::backoff::Backoff;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
 use crate::release::{LaneOptions, OnUnknown, ReleaserParts};

@@ -7,7 +7,7 @@ use super::files::{self, File};
 
 /// What everybody above the base may know.
 const BASE: &[&str] = &[
-    "error", "secret", "clock", "metrics", "lane", "config", "sqlite", "aws",
+    "error", "secret", "clock", "backoff", "metrics", "lane", "config", "sqlite", "aws",
 ];
 /// The ports. They know the base and never each other.
 const PORTS: &[&str] = &["hold", "consent", "sink", "receipt", "alert"];
@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("error", &[]),
     ("secret", &[]),
     ("clock", &[]),
+    ("backoff", &[]),
     ("lane", &[]),
     ("metrics", &[&["lane"]]),
     ("config", &[&["error", "secret", "lane"]]),

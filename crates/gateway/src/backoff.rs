@@ -1,4 +1,4 @@
-//! How long to wait after a failed hand-over. The curve and its jitter are `backon`'s.
+//! How long to wait after something failed. The curve and its jitter are `backon`'s.
 
 use std::time::Duration;
 
@@ -20,14 +20,9 @@ pub struct Backoff {
 impl Backoff {
     /// The wait after `failures` failures (1 for the first): doubled each time, jittered by up to
     /// as much again so that what failed together does not come back together, at most twice
-    /// `max`; never shorter than what the sink asked for. `seed` decides the jitter.
+    /// `max`. `seed` decides the jitter.
     #[must_use]
-    pub fn wait(
-        &self,
-        failures: u32,
-        asked_for: Option<SignedDuration>,
-        seed: u64,
-    ) -> SignedDuration {
+    pub fn pause(&self, failures: u32, seed: u64) -> Duration {
         let curve = ExponentialBuilder::new()
             .with_factor(FACTOR)
             .with_min_delay(self.min)
@@ -38,9 +33,20 @@ impl Backoff {
             .build();
         // Past this many doublings every curve is at its maximum; it also bounds the walk.
         let place = usize::try_from(failures.saturating_sub(1).min(64)).unwrap_or(64);
-        let wait = curve.into_iter().nth(place).unwrap_or(self.max);
-        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-        wait.max(asked_for.unwrap_or(SignedDuration::ZERO))
+        curve.into_iter().nth(place).unwrap_or(self.max)
+    }
+
+    /// The pause, but never shorter than what the sink asked for.
+    #[must_use]
+    pub fn wait(
+        &self,
+        failures: u32,
+        asked_for: Option<SignedDuration>,
+        seed: u64,
+    ) -> SignedDuration {
+        let pause = SignedDuration::try_from(self.pause(failures, seed));
+        let pause = pause.unwrap_or(SignedDuration::MAX);
+        pause.max(asked_for.unwrap_or(SignedDuration::ZERO))
     }
 }
 
