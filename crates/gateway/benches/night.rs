@@ -403,6 +403,8 @@ fn all(messages: u64, text: &str) -> Outcome<()> {
     let start = |step: &str| {
         let mut command = Command::new(&me);
         command.arg(step).arg(&n).arg(text).arg(dir.path());
+        // As `nightgate serve` begins itself.
+        command.env("MALLOC_ARENA_MAX", "2");
         command.stdout(Stdio::piped()).spawn()
     };
     let mut holding = start("hold")?;

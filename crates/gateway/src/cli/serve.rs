@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::beyond::Beyond;
-use super::process::{interrupted, start_log};
+use super::process::{interrupted, start_log, with_few_arenas};
 use super::road::Road;
 use super::{Common, Done, EXIT_OK, Failure};
 use crate::clock::{Clock, SystemClock};
@@ -31,6 +31,7 @@ impl Serve {
             .set
             .extend(self.listen.map(|listen| format!("http.listen={listen}")));
         let config = common.load()?.config;
+        with_few_arenas();
         start_log(&config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&config, Arc::clone(&clock), fastrand::Rng::new()).await?;
