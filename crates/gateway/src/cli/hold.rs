@@ -4,6 +4,7 @@
 mod act;
 mod backup;
 mod export;
+mod moving;
 mod verify;
 mod words;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 use self::act::{Kick, Recall};
 use self::backup::{Backup, Restore};
 use self::export::Export;
+use self::moving::Move;
 use self::verify::Verify;
 use super::stores::Stores;
 use super::{Common, Done, EXIT_OK, Failure, out, receipts, shown, stores};
@@ -47,6 +49,8 @@ enum What {
     Export(Export),
     /// Copy the hold into a new folder, while a gateway uses it
     Backup(Backup),
+    /// Move everything held to another store
+    Move(Move),
     /// Bring a backup back, and keep what has left since from leaving again
     Restore(Restore),
 }
@@ -89,6 +93,7 @@ impl Hold {
         match self.what {
             What::Verify(verify) => return verify.run(common).await,
             What::Restore(restore) => return restore.run(common).await,
+            What::Move(moving) => return moving.run(common).await,
             _ => {}
         }
         let config = common.load()?.config;
@@ -98,7 +103,7 @@ impl Hold {
         match self.what {
             What::Export(export) => return export.run(common, &config, &opened).await,
             What::Backup(backup) => return backup.run(common, &config, &opened, now).await,
-            What::Verify(_) | What::Restore(_) => {}
+            What::Verify(_) | What::Restore(_) | What::Move(_) => {}
             What::Ls(ls) => ls.run(common, &config, &opened).await?,
             What::Show(show) => show.run(common, &config, &opened).await?,
             What::Recall(recall) => recall.run(common, &config, &opened, clock.now()).await?,

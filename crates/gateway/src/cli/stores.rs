@@ -110,13 +110,31 @@ async fn receipts(
 
 /// Every store, which must be there already: a command that looks makes no empty data directory.
 pub(crate) async fn all(config: &Config) -> Result<Stores, Failure> {
-    match config.hold.store {
-        HoldKind::Shelf => there(config.data.dir.join(hold::open::SHELF_DIR))?,
-        HoldKind::Sqlite => there(config.data.dir.join(hold::sqlite::FILE))?,
-        HoldKind::Sqs => {}
-        HoldKind::Memory => return Err(gone("hold.store")),
-    }
+    hold_is_there(config)?;
     Stores::open(config, &clock(), &Beyond::new(config)).await
+}
+
+/// The hold in the store `kind`, whichever is configured. `old`: it must be there already.
+pub(crate) async fn hold_in(
+    config: &Config,
+    kind: HoldKind,
+    old: bool,
+) -> Result<Arc<dyn HoldStore>, Failure> {
+    let mut config = config.clone();
+    config.hold.store = kind;
+    if old {
+        hold_is_there(&config)?;
+    }
+    hold(&config, &clock(), &Beyond::new(&config)).await
+}
+
+fn hold_is_there(config: &Config) -> Result<(), Failure> {
+    match config.hold.store {
+        HoldKind::Shelf => there(config.data.dir.join(hold::open::SHELF_DIR)),
+        HoldKind::Sqlite => there(config.data.dir.join(hold::sqlite::FILE)),
+        HoldKind::Sqs => Ok(()),
+        HoldKind::Memory => Err(gone("hold.store")),
+    }
 }
 
 /// The receipts, which must be there already.

@@ -8,6 +8,7 @@ pub mod due;
 pub(crate) mod instant;
 pub(crate) mod key;
 pub mod memory;
+pub mod moving;
 pub mod open;
 pub mod remote;
 pub mod room;

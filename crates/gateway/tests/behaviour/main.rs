@@ -9,6 +9,7 @@
 mod backends;
 mod lease;
 mod model;
+mod moving;
 mod open;
 mod pause;
 mod put;

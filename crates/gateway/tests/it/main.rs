@@ -2,6 +2,8 @@
 
 // The attribute tells clippy that helpers, too, may unwrap: this is a test and nothing else.
 #[cfg(test)]
+mod arenas;
+#[cfg(test)]
 mod cli_care;
 #[cfg(test)]
 mod cli_demo;
@@ -9,6 +11,8 @@ mod cli_demo;
 mod cli_explain;
 #[cfg(test)]
 mod cli_home;
+#[cfg(test)]
+mod cli_move;
 #[cfg(test)]
 mod cli_send;
 #[cfg(test)]

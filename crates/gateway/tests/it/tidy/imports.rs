@@ -44,6 +44,7 @@ const PORT_PARTS: &[&str] = &[
     "alert::text",
     "consent::import",
     "hold::due",
+    "hold::moving",
     "hold::room",
     "receipt::export",
 ];
