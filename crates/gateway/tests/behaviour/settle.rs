@@ -124,7 +124,7 @@ async fn a_token_that_was_settled_or_never_made_changes_nothing() {
 #[tokio::test]
 async fn done_keeps_the_id_and_drops_body_and_attributes() {
     on_each(
-        |can| can.find,
+        |can| can.ended,
         async |bench| {
             let hold = &*bench.hold;
             let ends = [

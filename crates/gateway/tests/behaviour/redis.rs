@@ -1,0 +1,4 @@
+//! What is Redis's own: real servers, killed, filled, joined to a cluster.
+
+pub(crate) mod server;
+pub(crate) mod world;
