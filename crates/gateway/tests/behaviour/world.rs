@@ -130,6 +130,14 @@ pub(crate) fn names(leased: &[Leased]) -> Vec<&str> {
         .collect()
 }
 
+/// The token of one message among those lent.
+pub(crate) fn token_of(leased: &[Leased], name: &str) -> Token {
+    let mut wanted = leased
+        .iter()
+        .filter(|loan| loan.held.message.id.as_str() == name);
+    wanted.next().unwrap().token
+}
+
 /// Ends one loan.
 pub(crate) async fn settle(
     hold: &dyn HoldStore,

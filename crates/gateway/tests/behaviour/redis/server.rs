@@ -41,11 +41,6 @@ impl Server {
         panic!("redis-server does not start:\n{log}");
     }
 
-    /// The port it listens at.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The address of it.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

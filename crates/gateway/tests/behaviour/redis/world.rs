@@ -52,3 +52,8 @@ pub(crate) async fn open(options: &RedisOptions, partitions: u32) -> RedisHold {
     };
     RedisHold::open(redis, options).await.unwrap()
 }
+
+/// The options to reach a server of one's own.
+pub(crate) fn options(server: &Server) -> RedisOptions {
+    RedisOptions::single(Secret::new(server.url()))
+}

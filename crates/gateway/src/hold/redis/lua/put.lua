@@ -3,6 +3,7 @@
 -- and 1 (new) for each block.
 local ms, ns = instant(ARGV[1])
 local answers = {}
+grow(tonumber(ARGV[2]))
 for i = 3, #ARGV, WIDTH do
   answers[#answers + 1] = write(i, function(slot, no, field, key)
     local value = no * SLOTS + slot
@@ -15,6 +16,8 @@ for i = 3, #ARGV, WIDTH do
     if on == no then return '0' end
     local r = rec(on)
     if r and known(r, at % SLOTS, ms, ns) then return '0' end
+    -- Its end is forgotten here and now.
+    if r then turn(r, at % SLOTS, at % SLOTS, function() return 9, 0, 0, 0 end) end
     call('HSET', key, field, value)
     return '1', 0
   end)

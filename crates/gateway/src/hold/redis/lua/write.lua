@@ -25,9 +25,10 @@ local function known(r, slot, ms, ns)
   return false
 end
 
--- Splits buckets until their mean is right: linear hashing, so that each stays a listpack.
-local function grow()
-  while ids > buckets * LOAD do
+-- Splits buckets until their mean is right with `more` ids: linear hashing, so that each stays a
+-- listpack.
+local function grow(more)
+  while ids + more > buckets * LOAD do
     local from, to = K .. 'i' .. (buckets - pow), K .. 'i' .. buckets
     local all = call('HGETALL', from)
     local go, gone = {}, {}
@@ -83,7 +84,6 @@ end
 
 -- Ends the script: `count` arrivals were given.
 local function written(count)
-  grow()
   flush()
   call('HSET', K .. 'm', 'block', block, 'seq', last + count, 'buckets', buckets, 'pow', pow,
     'ids', ids)
