@@ -23,6 +23,8 @@ pub mod lane;
 pub mod metrics;
 pub mod recall;
 pub mod receipt;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod release;
 pub mod secret;
 pub mod sink;

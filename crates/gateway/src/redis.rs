@@ -1,0 +1,288 @@
+//! What the hold, the consent book and the receipts on Redis or Valkey have in common: one
+//! multiplexed connection that mends itself, scripts that load themselves, and the check of a
+//! server's settings.
+
+pub mod address;
+pub mod check;
+pub mod fault;
+mod link;
+pub mod script;
+#[cfg(test)]
+#[path = "../tests/behaviour/redis/server.rs"]
+#[expect(dead_code, reason = "shared with tests/behaviour, which uses the rest")]
+pub(crate) mod server;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{Cmd, Pipeline, Value};
+
+pub use self::check::{Checked, Durability};
+pub use self::fault::{Fault, Ran};
+use self::link::Link;
+pub use self::script::{Call, Script};
+use crate::error::Result;
+use crate::secret::Secret;
+
+/// Keys begin with this unless told otherwise.
+pub const PREFIX_DEFAULT: &str = "ng";
+/// A call is given up after this long unless told otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Longest prefix of keys: it stands in every key, so it costs memory.
+pub const PREFIX_MAX: usize = 32;
+
+/// How the servers stand together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// One server, or one address that always leads to the master.
+    #[default]
+    Single,
+    /// The addresses are Sentinels; they are asked for this master on every new connection.
+    Sentinel {
+        /// The master's name there.
+        master: String,
+    },
+    /// The addresses are some nodes of a cluster; it is asked for the others.
+    Cluster,
+}
+
+/// How many replicas must have a write before it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// So many; 0 asks none.
+    pub count: u32,
+    /// On the disks of the master and of `count` replicas (`WAITAOF`, Redis 7.2 or Valkey) and not
+    /// only in their memory.
+    pub on_disk: bool,
+}
+
+impl Replicas {
+    /// Whether there is anything to wait for.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.count > 0 || self.on_disk
+    }
+}
+
+/// Where the server is and how to speak to it. `Debug` hides the address, since it may hold the
+/// password.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// `redis://user:password@host:6379/0`, or `rediss://` for TLS. Several hosts with commas
+    /// between them for Sentinel and Cluster. With Sentinel the user, password and number are
+    /// those of the Redis servers.
+    pub url: Secret,
+    /// How the servers stand together.
+    pub mode: Mode,
+    /// Every key begins with it.
+    pub prefix: String,
+    /// Longest a call may take.
+    pub timeout: Duration,
+    /// Who must have a write before [`Redis::written`] answers.
+    pub replicas: Replicas,
+}
+
+impl RedisOptions {
+    /// A single server at `url`, the rest as by default.
+    #[must_use]
+    pub fn single(url: Secret) -> Self {
+        Self {
+            url,
+            mode: Mode::Single,
+            prefix: PREFIX_DEFAULT.to_owned(),
+            timeout: TIMEOUT_DEFAULT,
+            replicas: Replicas::default(),
+        }
+    }
+}
+
+/// One or several servers. Cheap to clone; all clones share the connection.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Link,
+    prefix: String,
+    timeout: Duration,
+    replicas: Replicas,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("prefix", &self.inner.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// Connects.
+    ///
+    /// # Errors
+    /// `Invalid` when the address or the prefix cannot be right, `Unavailable` when nobody answers.
+    pub async fn open(options: &RedisOptions) -> Result<Self> {
+        address::prefix(&options.prefix)?;
+        let addresses = address::addresses(&options.url, &options.mode)?;
+        let link = Link::open(&addresses, &options.mode, options.timeout);
+        let link = link
+            .await
+            .map_err(|fault| fault.error("redis", "connect"))?;
+        let inner = Inner {
+            link,
+            prefix: options.prefix.clone(),
+            timeout: options.timeout,
+            replicas: options.replicas,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// What every key begins with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.inner.prefix
+    }
+
+    /// Whether keys live on several masters by their slot: only keys with one hash tag can stand
+    /// in one call.
+    #[must_use]
+    pub fn clustered(&self) -> bool {
+        self.inner.link.clustered()
+    }
+
+    /// Who must have a write before [`Redis::written`] answers.
+    #[must_use]
+    pub fn replicas(&self) -> Replicas {
+        self.inner.replicas
+    }
+
+    /// One call: a plain command or a script. Loads the script where the server lacks it.
+    ///
+    /// # Errors
+    /// A [`Fault`], which says whether it may have been carried out all the same.
+    pub async fn call(&self, call: &Call) -> std::result::Result<Value, Fault> {
+        let mut answers = self.pipeline(std::slice::from_ref(call)).await?;
+        answers.pop().unwrap_or_else(|| Err(Fault::answer("none")))
+    }
+
+    /// Calls in one go, one answer each, in order; no transaction. In a cluster all keys of all
+    /// calls must share one hash tag.
+    ///
+    /// # Errors
+    /// The outer one when the whole could not be sent or answered, the inner ones by call.
+    pub async fn pipeline(
+        &self,
+        calls: &[Call],
+    ) -> std::result::Result<Vec<std::result::Result<Value, Fault>>, Fault> {
+        let mut answers = self.send(calls, None).await?;
+        answers.truncate(calls.len());
+        Ok(answers)
+    }
+
+    /// The same for writes: when it returns, as many replicas have them as the options ask.
+    ///
+    /// # Errors
+    /// As above; `Unavailable` and [`Ran::Maybe`] when too few replicas answered in time: the
+    /// master has carried it out.
+    pub async fn written(
+        &self,
+        calls: &[Call],
+    ) -> std::result::Result<Vec<std::result::Result<Value, Fault>>, Fault> {
+        let replicas = self.inner.replicas;
+        if !replicas.any() || calls.is_empty() {
+            return self.pipeline(calls).await;
+        }
+        // Half of the call's own time-out, so that the answer "too few" still arrives.
+        let patience = u64::try_from(self.inner.timeout.as_millis() / 2).unwrap_or(u64::MAX);
+        let mut wait = Cmd::new();
+        if replicas.on_disk {
+            wait.arg("WAITAOF").arg(1);
+        } else {
+            wait.arg("WAIT");
+        }
+        wait.arg(replicas.count).arg(patience.max(1));
+        let mut answers = self.send(calls, Some(&wait)).await?;
+        let waited = answers
+            .pop()
+            .unwrap_or_else(|| Err(Fault::answer("none")))?;
+        let reached = match &waited {
+            Value::Int(reached) => u32::try_from(*reached).unwrap_or(0) >= replicas.count,
+            Value::Array(both) => {
+                let least = [1, i64::from(replicas.count)];
+                both.len() == 2
+                    && both
+                        .iter()
+                        .zip(least)
+                        .all(|(has, least)| matches!(has, Value::Int(has) if *has >= least))
+            }
+            _ => false,
+        };
+        if reached {
+            Ok(answers)
+        } else {
+            Err(Fault::too_few_replicas())
+        }
+    }
+
+    /// Sends calls and, behind them on the same connection, `last`.
+    async fn send(
+        &self,
+        calls: &[Call],
+        last: Option<&Cmd>,
+    ) -> std::result::Result<Vec<std::result::Result<Value, Fault>>, Fault> {
+        let mut pipeline = Pipeline::with_capacity(calls.len() + 1);
+        for call in calls {
+            pipeline.add_command(call.cmd().clone());
+        }
+        if let Some(last) = last {
+            pipeline.add_command(last.clone());
+        }
+        let Some(route) = calls.first().map(Call::route) else {
+            return Ok(Vec::new());
+        };
+        let mut answers = self.inner.link.send(&pipeline, route).await?;
+        // A script that the server does not know was not carried out: load it and send it again.
+        let unknown = |answer: &std::result::Result<Value, Fault>| matches!(answer, Err(fault) if fault.code() == "NOSCRIPT");
+        let again: Vec<usize> = (0..calls.len())
+            .filter(|at| answers.get(*at).is_some_and(unknown))
+            .collect();
+        if again.is_empty() {
+            return Ok(answers);
+        }
+        let mut pipeline = Pipeline::new();
+        for at in &again {
+            if let Some(load) = calls[*at].load() {
+                pipeline.add_command(load);
+            }
+            pipeline.add_command(calls[*at].cmd().clone());
+        }
+        if let Some(last) = last {
+            pipeline.add_command(last.clone());
+        }
+        let mut second = self.inner.link.send(&pipeline, route).await?;
+        if last.is_some()
+            && let (Some(waited), Some(slot)) = (second.pop(), answers.last_mut())
+        {
+            *slot = waited;
+        }
+        for (at, pair) in again.iter().zip(second.chunks_exact_mut(2)) {
+            std::mem::swap(&mut answers[*at], &mut pair[1]);
+        }
+        Ok(answers)
+    }
+
+    /// A question to every master: one answer each, with the node's address where there are
+    /// several.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the first that does not answer.
+    pub async fn ask_masters(&self, cmd: &Cmd) -> std::result::Result<Vec<(String, Value)>, Fault> {
+        self.inner.link.ask_masters(cmd).await
+    }
+}
