@@ -81,6 +81,8 @@ pub(super) struct Line<'a> {
     turns: VecDeque<Turn>,
     /// Monotonic time after which nothing more is lent.
     lend_until: Duration,
+    /// Monotonic time from which on nothing may be handed over, where leave to send has an end.
+    leave_until: Option<Duration>,
     lent: u64,
     lending: Option<BoxFuture<'a, Lent>>,
     /// It has lent before.
@@ -111,12 +113,19 @@ pub(super) struct Done {
 }
 
 impl<'a> Line<'a> {
-    /// A line for `turns`, lent from until `lend_until` by the monotonic clock.
-    pub(super) fn new(lane: &'a LaneReleaser, turns: Vec<Turn>, lend_until: Duration) -> Self {
+    /// A line for `turns`, lent from until `lend_until` by the monotonic clock, by a leave that
+    /// ends at `leave_until`.
+    pub(super) fn new(
+        lane: &'a LaneReleaser,
+        turns: Vec<Turn>,
+        lend_until: Duration,
+        leave_until: Option<Duration>,
+    ) -> Self {
         Self {
             lane,
             turns: turns.into(),
             lend_until,
+            leave_until,
             lent: 0,
             lending: None,
             begun: false,
@@ -168,7 +177,7 @@ impl<'a> Line<'a> {
             };
             // A clock that jumped since the decision stops everything.
             self.shut |= self.lane.look_at_clock() != Frost::None;
-            if self.shut {
+            if self.shut || self.is_leave_over() {
                 self.stopped = true;
                 self.lane.hold_back(chunk, &mut self.books);
             } else {
@@ -178,6 +187,7 @@ impl<'a> Line<'a> {
     }
 
     fn begin_lending(&mut self) {
+        self.stopped |= self.is_leave_over();
         let busy = self.lending.is_some() || self.preparing.len() >= PREPARING_MAX;
         if busy || self.stopped || self.turns.is_empty() {
             return;
@@ -237,18 +247,16 @@ impl<'a> Line<'a> {
 
     fn note(&mut self, ended: Ended) {
         match ended {
-            Ended::Lent(Lent::Stopped(leased)) => {
-                self.stopped = true;
-                for one in leased {
-                    self.books.defer(one.token, one.held.due, false);
-                }
-            }
+            Ended::Lent(Lent::Stopped(leased)) => self.put_back(leased),
             Ended::Lent(Lent::Round(leased, fault)) => {
                 self.lent += leased.len() as u64;
                 self.stop_for(fault);
-                if !leased.is_empty() {
+                if self.is_leave_over() {
+                    self.put_back(leased);
+                } else if !leased.is_empty() {
                     self.in_preparation.push_back(leased.len());
-                    self.preparing.push_back(self.lane.prepare(leased).boxed());
+                    let prepared = self.lane.prepare(leased, self.leave_until);
+                    self.preparing.push_back(prepared.boxed());
                 }
             }
             Ended::Prepared(prepared) => {
@@ -270,6 +278,20 @@ impl<'a> Line<'a> {
                 self.shut |= fault.is_some();
                 self.stop_for(fault);
             }
+        }
+    }
+
+    /// Whether what was given leave for may not go any more.
+    fn is_leave_over(&self) -> bool {
+        let monotonic = || self.lane.parts.clock.monotonic();
+        self.leave_until.is_some_and(|until| monotonic() >= until)
+    }
+
+    /// What was lent and cannot leave goes back as it came.
+    fn put_back(&mut self, leased: Vec<Leased>) {
+        self.stopped = true;
+        for one in leased {
+            self.books.defer(one.token, one.held.due, false);
         }
     }
 
