@@ -19,6 +19,8 @@ pub mod plan;
 mod prepare;
 pub mod releaser;
 pub mod run;
+#[cfg(test)]
+mod several;
 pub mod skew;
 mod tally;
 mod trail;

@@ -46,6 +46,7 @@ const PORT_PARTS: &[&str] = &[
     "consent::import",
     "hold::due",
     "hold::room",
+    "receipt::columns",
     "receipt::export",
 ];
 const SOURCE: &str = "crates/gateway/src/";

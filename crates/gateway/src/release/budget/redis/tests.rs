@@ -232,7 +232,10 @@ async fn a_slow_start_is_one_climb_for_all() {
     // All of them rested: the next climb begins.
     world.clock.advance(RESTED + Duration::from_secs(1));
     let now = world.clock.monotonic();
-    world.nodes[1].start_slowly(now);
+    world
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.start_slowly(now));
     let again = world.drain(2).await;
     assert!(again[0] <= 150, "{again:?}");
 }
