@@ -27,6 +27,8 @@ pub enum AlertKind {
     WillNotDrain,
     /// The wall clock jumped; release is frozen.
     ClockJumped,
+    /// The wall clock differs from the one that several gateways share; nothing leaves.
+    ClockApart,
     /// A store lost a write; nothing is accepted until a restart.
     StorePoisoned,
     /// A part the road needs cannot be reached (consent book, receipt log, hold).
@@ -53,6 +55,7 @@ impl AlertKind {
             Self::Buried => "buried",
             Self::WillNotDrain => "will_not_drain",
             Self::ClockJumped => "clock_jumped",
+            Self::ClockApart => "clock_apart",
             Self::StorePoisoned => "store_poisoned",
             Self::PartUnavailable => "part_unavailable",
             Self::HoldNearlyFull => "hold_nearly_full",

@@ -212,6 +212,7 @@ fn title(kind: AlertKind, language: Language) -> &'static str {
         AlertKind::Buried => ("격리된 메시지", "Messages buried"),
         AlertKind::WillNotDrain => ("마감 전 발송 불가", "Will not drain"),
         AlertKind::ClockJumped => ("시스템 시각 변경", "Clock jumped"),
+        AlertKind::ClockApart => ("시스템 시각 불일치", "Clocks apart"),
         AlertKind::StorePoisoned => ("저장소 쓰기 유실", "Store poisoned"),
         AlertKind::PartUnavailable => ("구성 요소 연결 불가", "Part unavailable"),
         AlertKind::HoldNearlyFull => ("보관 공간 부족", "Hold nearly full"),

@@ -162,6 +162,42 @@ pub fn clock_jumped(step: SignedDuration, frozen_until: Timestamp, at: Timestamp
     )
 }
 
+/// The wall clock is `ahead` (negative: behind) of the one that the gateways share, and may differ
+/// by `bound`: this gateway lets nothing leave.
+#[must_use]
+pub fn clock_apart(ahead: SignedDuration, bound: SignedDuration, at: Timestamp) -> Alert {
+    let (seconds, bound) = (decimal(ahead), decimal(bound));
+    let english = format!(
+        "The wall clock of this gateway is {seconds} seconds ahead of the server that the gateways \
+         share; {bound} are allowed. Nothing leaves from here until they agree. Check the time \
+         service of both machines, then `nightgate doctor`."
+    );
+    let korean = format!(
+        "이 게이트웨이의 시각이 공유 서버보다 {seconds}초 빠릅니다(허용 {bound}초). 시각이 맞을 \
+         때까지 이 게이트웨이에서는 아무것도 발송하지 않습니다. 두 서버의 시간 동기화를 점검한 뒤 \
+         `nightgate doctor`를 실행하세요."
+    );
+    let figures = [("ahead_seconds", seconds), ("bound_seconds", bound)];
+    alert(
+        AlertKind::ClockApart,
+        "clock",
+        at,
+        (english, korean),
+        &figures,
+    )
+}
+
+/// Seconds with a tenth, where there is one.
+fn decimal(time: SignedDuration) -> String {
+    let tenths = time.as_millis() / 100;
+    let (whole, tenth) = (tenths / 10, (tenths % 10).abs());
+    let sign = if tenths < 0 && whole == 0 { "-" } else { "" };
+    match tenth {
+        0 => format!("{sign}{whole}"),
+        tenth => format!("{sign}{whole}.{tenth}"),
+    }
+}
+
 /// The store of `part` lost a write: nothing is accepted until a restart.
 #[must_use]
 pub fn store_poisoned(part: &str, at: Timestamp) -> Alert {
@@ -331,6 +367,11 @@ mod tests {
             buried("ads", 3, at),
             will_not_drain("ads", 90_000, 1.25, closes, at),
             clock_jumped(SignedDuration::from_hours(-3), closes, at),
+            clock_apart(
+                SignedDuration::from_millis(-900),
+                SignedDuration::from_millis(500),
+                at,
+            ),
             store_poisoned("hold", at),
             part_unavailable("consent", "connection refused", at),
             hold_nearly_full("hold.max_bytes", at),
@@ -348,7 +389,8 @@ mod tests {
             for text in [&alert.english, &alert.korean] {
                 assert!(text.contains("`nightgate "), "{text}");
                 assert!(!text.contains("  "), "a line break left spaces: {text}");
-                assert!(alert.kind == AlertKind::ClockJumped || text.contains(&alert.subject));
+                let clock = [AlertKind::ClockJumped, AlertKind::ClockApart];
+                assert!(clock.contains(&alert.kind) || text.contains(&alert.subject));
             }
             assert!(alert.korean.contains("니다"), "{}", alert.korean);
             assert!(alert.english.is_ascii(), "{}", alert.english);

@@ -5,6 +5,8 @@ pub mod dynamodb;
 pub mod http;
 pub mod import;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod sqlite;
 
 use async_trait::async_trait;

@@ -33,11 +33,25 @@ fn event(who: &str, scope: Scope, act: Act, when: &str) -> ConsentEvent {
 
 const YES: Act = Act::Grant(Basis::Explicit);
 
-/// Runs one promise on a book in memory and on one on disk.
+/// Runs one promise on a book in memory, on one on disk, and on one in Redis.
 async fn on_each<F: AsyncFn(&dyn ConsentBook)>(promise: F) {
+    #[cfg(feature = "redis")]
+    {
+        let (_server, book) = redis_book().await;
+        promise(&book).await;
+    }
     promise(&MemoryBook::default()).await;
     let dir = TempDir::new().unwrap();
     promise(&SqliteBook::open(&dir.path().join("consent.db")).unwrap()).await;
+}
+
+#[cfg(feature = "redis")]
+async fn redis_book() -> (crate::redis::server::Server, super::redis::RedisBook) {
+    let server = crate::redis::server::Server::start(&["--appendonly", "no"]);
+    let url = crate::secret::Secret::new(server.url());
+    let options = crate::redis::RedisOptions::single(url);
+    let redis = crate::redis::Redis::open(&options).await.unwrap();
+    (server, super::redis::RedisBook::new(redis))
 }
 
 async fn one(book: &dyn ConsentBook, who: &str) -> Consent {

@@ -1,8 +1,11 @@
 //! The port behind which receipts live: the durable record of every decision and every outcome.
 
+mod columns;
 pub mod export;
 pub mod lines;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod sqlite;
 #[cfg(feature = "sqs")]
 pub mod sqs;

@@ -9,30 +9,23 @@
 //! They are found by a keyed hash of message, recipient or campaign (`runs`), by time through the
 //! span of each block, and by place because blocks ascend.
 
-mod block;
-mod bytes;
 mod find;
-mod hasher;
-mod leaf;
 mod merge;
-mod press;
 mod runs;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use nightgate_core::{Channel, Code, MessageId, Purpose, ZoneSource};
+use nightgate_core::MessageId;
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 
-use self::hasher::Hasher;
-use self::press::{Press, Sealed};
-use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
+use super::columns::hasher::Hasher;
+use super::columns::press::{self, Press, Sealed};
+use super::{Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::{Error, Kind, Result};
-use crate::lane::Lane;
 use crate::sqlite::{Readers, Schema, Work, Writer, corrupt, fault, natural, open};
 
 const PART: &str = "receipt";
@@ -193,55 +186,6 @@ impl ReceiptLog for SqliteLog {
         let read = move |conn: &Connection| find::known(conn, &hasher, &ids);
         self.readers.read("look for known messages", read).await
     }
-}
-
-/// What the receipts of one campaign on one lane share.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct About {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    campaign: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lane: Option<Lane>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    purpose: Option<Purpose>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    channel: Option<Channel>,
-}
-
-/// What the reasons of one class at one time share: all but instants and consent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Why {
-    code: Code,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rule: Option<Arc<str>>,
-    ruleset: Arc<str>,
-    zone: Arc<str>,
-    zone_source: ZoneSource,
-}
-
-/// The number under which an event is stored: never renumber, only add.
-pub(super) const fn event_code(event: Event) -> u8 {
-    match event {
-        Event::Accepted => 0,
-        Event::Held => 1,
-        Event::Refused => 2,
-        Event::Expired => 3,
-        Event::Attempted => 4,
-        Event::Delivered => 5,
-        Event::Retry => 6,
-        Event::Rejected => 7,
-        Event::Unknown => 8,
-        Event::Buried => 9,
-        Event::Recalled => 10,
-        Event::Kicked => 11,
-    }
-}
-
-/// The event stored under `code`.
-pub(super) fn event_from(code: u8) -> Option<Event> {
-    Event::ALL
-        .into_iter()
-        .find(|event| event_code(*event) == code)
 }
 
 /// What a caller hands to the writer.

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use self::any::any_receipt;
+use super::columns::{event_code, event_from};
 use super::export::{ReceiptLine, export, ndjson};
 use super::memory::MemoryLog;
-use super::sqlite::{SqliteLog, event_code, event_from};
+use super::sqlite::SqliteLog;
 use super::*;
 use crate::error::Kind;
 
@@ -46,8 +47,17 @@ pub(super) fn disk(dir: &TempDir) -> SqliteLog {
     SqliteLog::open(&dir.path().join("receipts.db")).unwrap()
 }
 
-/// Runs one promise on a log in memory and on one on disk.
+/// Runs one promise on a log in memory, on one on disk, and on one in Redis.
 async fn on_each<F: AsyncFn(Arc<dyn ReceiptLog>)>(promise: F) {
+    #[cfg(feature = "redis")]
+    {
+        let server = crate::redis::server::Server::start(&["--appendonly", "no"]);
+        let url = crate::secret::Secret::new(server.url());
+        let options = crate::redis::RedisOptions::single(url);
+        let redis = crate::redis::Redis::open(&options).await.unwrap();
+        let log = super::redis::RedisLog::open(redis, None).await.unwrap();
+        promise(Arc::new(log)).await;
+    }
     promise(Arc::new(MemoryLog::default())).await;
     let dir = TempDir::new().unwrap();
     promise(Arc::new(disk(&dir))).await;

@@ -1,10 +1,12 @@
-//! Stops all release for a while after the wall clock was set: nobody knows yet which time is true.
+//! Stops all release while nobody knows which time is true: for a while after the wall clock was
+//! set, and as long as it differs from the clock that several gateways share ([`Skew`]).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::skew::{Skew, Standing};
 use crate::clock::{Clock, ClockWatch};
 
 /// What a look at the clock showed.
@@ -16,12 +18,17 @@ pub enum Frost {
     Jumped(SignedDuration),
     /// Still frozen, for so long.
     Frozen(Duration),
+    /// The clock differs by so much from the one that the gateways share.
+    Apart(SignedDuration),
+    /// Nobody has compared the clocks lately.
+    Unlooked,
 }
 
 /// Shared by all lanes of a process.
 pub struct Freeze {
     length: Duration,
     state: Mutex<State>,
+    skew: Option<Arc<Skew>>,
 }
 
 struct State {
@@ -37,6 +44,16 @@ impl Freeze {
         Self {
             length,
             state: Mutex::new(State { watch, until: None }),
+            skew: None,
+        }
+    }
+
+    /// The same, and frozen as well unless `skew` finds the clock right.
+    #[must_use]
+    pub fn beside(self, skew: Arc<Skew>) -> Self {
+        Self {
+            skew: Some(skew),
+            ..self
         }
     }
 
@@ -59,12 +76,18 @@ impl Freeze {
             Some(until) if monotonic < until => Frost::Frozen(until - monotonic),
             _ => {
                 state.until = None;
-                Frost::None
+                let standing = self.skew.as_ref().map(|skew| skew.standing(monotonic));
+                match standing {
+                    None | Some(Standing::Together) => Frost::None,
+                    Some(Standing::Apart(by)) => Frost::Apart(by),
+                    Some(Standing::Unknown) => Frost::Unlooked,
+                }
             }
         }
     }
 
-    /// A person has checked the clock: release goes on at once.
+    /// A person has checked the clock: release goes on at once, unless it differs from the clock
+    /// that the gateways share.
     pub fn thaw(&self) {
         self.state
             .lock()

@@ -9,9 +9,10 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::books::Learned;
+use super::budget::{Allowance, Budget, Leave, Own};
 use super::forecast::{Rate, drained_at};
 use super::freeze::Frost;
-use super::limiter::{Limiter, Pace};
+use super::limiter::Pace;
 use super::line::{Done, Line};
 use super::plan::{Turn, plan};
 use super::releaser::ReleaserParts;
@@ -115,7 +116,7 @@ pub struct LaneReleaser {
 }
 
 struct LaneState {
-    limiter: Limiter,
+    allowance: Box<dyn Allowance>,
     rate: Rate,
     turn: usize,
     /// Nothing was due, or nothing could leave, when it last looked.
@@ -128,11 +129,22 @@ struct LaneState {
 }
 
 impl LaneReleaser {
-    /// A releaser for one lane.
+    /// A releaser for one lane, which keeps to its pace by itself.
     #[must_use]
     pub fn new(options: LaneOptions, sink: Arc<dyn Sink>, parts: Arc<ReleaserParts>) -> Self {
+        Self::sharing(options, sink, parts, &Own)
+    }
+
+    /// A releaser for one lane, which goes as fast as `budget` gives it leave.
+    #[must_use]
+    pub fn sharing(
+        options: LaneOptions,
+        sink: Arc<dyn Sink>,
+        parts: Arc<ReleaserParts>,
+        budget: &dyn Budget,
+    ) -> Self {
         let state = LaneState {
-            limiter: Limiter::new(options.pace),
+            allowance: budget.allowance(&options.lane, options.pace, &parts.clock),
             rate: Rate::default(),
             turn: 0,
             rested: true,
@@ -200,6 +212,7 @@ impl LaneReleaser {
         self.watch(state, waiting, now);
         if let Some(wake) = resting {
             state.rested = true;
+            state.allowance.rest(self.parts.clock.monotonic()).await;
             return Ok(Tick {
                 remaining: waiting,
                 on_loan,
@@ -209,27 +222,34 @@ impl LaneReleaser {
         }
         if waiting + on_loan == 0 {
             state.rest();
+            state.allowance.rest(self.parts.clock.monotonic()).await;
             let wake = self.parts.hold.next_due(lane, now).await?;
             return Ok(Tick {
                 wake,
                 ..Tick::default()
             });
         }
-        let (turns, again) = self.turns(state, &due, now);
+        let (turns, leave) = self.turns(state, &due).await?;
         let lend_until = self.parts.clock.monotonic().saturating_add(LENDS_FOR);
         let Done {
             mut learned,
             closed,
             lent,
             mut fault,
-        } = Line::new(self, turns, lend_until).run().await;
+        } = Line::new(self, turns, lend_until, leave.until).run().await;
+        let lent_now = usize::try_from(lent).unwrap_or(usize::MAX);
+        let unused = leave.messages.saturating_sub(lent_now);
+        state.allowance.unused(unused);
         if let Err(error) = self.hold_the_rest(&closed).await {
             fault = fault.or(Some(error));
         }
         if lent == 0 && fault.is_none() {
             let next_due = || self.parts.hold.next_due(lane, now);
-            let wake = match again {
-                Some(again) => Some(again),
+            let wake = match leave.again {
+                Some(again) => {
+                    let ahead = again.saturating_sub(self.parts.clock.monotonic());
+                    Some(after(self.parts.clock.now(), ahead))
+                }
                 None => next_due().await?.map(|at| at.max(now)),
             };
             return Ok(Tick {
@@ -296,34 +316,31 @@ impl LaneReleaser {
         frost
     }
 
-    /// What this tick may lend: as many as pace and size allow, whose turn it is; and when it is
-    /// worth asking again, where the pace allows fewer than there are.
-    fn turns(
-        &self,
-        state: &mut LaneState,
-        due: &[Shelf],
-        now: Timestamp,
-    ) -> (Vec<Turn>, Option<Timestamp>) {
+    /// What this tick may lend: as many as pace and size allow, whose turn it is; and the leave to
+    /// do so.
+    async fn turns(&self, state: &mut LaneState, due: &[Shelf]) -> Result<(Vec<Turn>, Leave)> {
         let monotonic = self.parts.clock.monotonic();
         let (waiting, on_loan) = (sum(due, |shelf| shelf.held), sum(due, |shelf| shelf.leased));
         let backlog = usize::try_from(waiting).unwrap_or(usize::MAX);
         let rate = self.options.pace.rate;
         if state.rested && rate.is_some_and(|rate| waiting > rate.get().into()) {
-            state.limiter.start_slowly(monotonic);
+            state.allowance.start_slowly(monotonic);
         }
         if waiting > 0 {
             state.rested = false;
         }
         let most = match rate {
+            // Where leave ends soon, nothing is lent that must wait for its turn at the sink.
+            Some(_) if state.allowance.is_brief() => self.options.tick_max.min(self.abreast()),
             Some(_) => self.options.tick_max.min(self.abreast() * ROUNDS),
             None => self.options.tick_max,
         };
         // One more than waits, where loans of others run: they may have lapsed.
         let wanted = backlog.saturating_add(usize::from(on_loan > 0)).min(most);
-        let (max, again) = state.limiter.take(wanted, monotonic);
-        let again = again.map(|again| after(now, again.saturating_sub(monotonic)));
+        let leave = state.allowance.take(wanted, backlog, monotonic).await?;
+        let max = leave.messages;
         if max == 0 {
-            return (Vec::new(), again);
+            return Ok((Vec::new(), leave));
         }
         state.turn = state.turn.wrapping_add(1);
         // Any lease takes back what lapsed, so this also serves a lane where all is on loan.
@@ -333,7 +350,7 @@ impl LaneReleaser {
             let shares = plan(due, max, state.turn).into_iter();
             shares.map(Turn::from).collect()
         };
-        (turns, again)
+        Ok((turns, leave))
     }
 
     /// Messages in as many full batches as are handed over at the same time.

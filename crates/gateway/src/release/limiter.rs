@@ -14,7 +14,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 /// The rate climbs to full in so many equal steps.
-const SLOW_START_STEPS: u32 = 10;
+pub(super) const SLOW_START_STEPS: u32 = 10;
 
 /// How fast a lane may go.
 #[derive(Clone, Copy, Debug, PartialEq)]

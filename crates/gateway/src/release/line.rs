@@ -13,8 +13,9 @@
 //! - Lending stops after a while, when a person pauses the lane, when windows closed, when the sink
 //!   took nothing of a batch, or on a fault. What is under way then comes to its end: a tick leaves
 //!   nothing behind.
-//! - What waits for its hand-over is held back when the sink refuses the whole lane, when the clock
-//!   has jumped, or when outcomes cannot be recorded.
+//! - What waits for its hand-over is held back when a person pauses the lane, which is looked for
+//!   twice a second, when the sink refuses the whole lane, when the clock has jumped or leave to
+//!   send has ended, or when outcomes cannot be recorded.
 //!
 //! All of it is one future that polls its parts in one order: where time and answers are simulated,
 //! the same night happens every time.
@@ -51,6 +52,9 @@ const ROUND_MAX: usize = 2_000;
 /// Most rounds on loan ahead of their hand-over: enough to keep a sink busy while each of them
 /// waits for a disk two times.
 const ROUNDS_AHEAD_MAX: usize = 4;
+/// So long a look at the lane's pauses is good: a person who stops a lane waits no longer than a
+/// second for it, however slow the sink is.
+const LOOK_GOOD: Duration = Duration::from_millis(500);
 /// A hand-over that took no longer is quick. Where none was so far, only as many messages are on
 /// loan ahead of their turn as go abreast: they must not wait for more than one hand-over, which
 /// may take the whole time-out of the sink.
@@ -73,6 +77,8 @@ enum Ended {
     Prepared(Prepared),
     Left(Left),
     Filed(Filed),
+    /// Whether the lane was stopped meanwhile.
+    Looked(Result<bool>),
 }
 
 /// What is under way.
@@ -81,6 +87,8 @@ pub(super) struct Line<'a> {
     turns: VecDeque<Turn>,
     /// Monotonic time after which nothing more is lent.
     lend_until: Duration,
+    /// Monotonic time from which on nothing may be handed over, where leave to send has an end.
+    leave_until: Option<Duration>,
     lent: u64,
     lending: Option<BoxFuture<'a, Lent>>,
     /// It has lent before.
@@ -92,6 +100,9 @@ pub(super) struct Line<'a> {
     leaving: FuturesUnordered<BoxFuture<'a, Left>>,
     books: Books,
     filing: FuturesUnordered<BoxFuture<'a, Filed>>,
+    looking: Option<BoxFuture<'a, Result<bool>>>,
+    /// When it last looked, by the monotonic clock.
+    looked: Duration,
     /// The last hand-over was quick.
     quick: bool,
     /// Nothing more is lent.
@@ -111,12 +122,19 @@ pub(super) struct Done {
 }
 
 impl<'a> Line<'a> {
-    /// A line for `turns`, lent from until `lend_until` by the monotonic clock.
-    pub(super) fn new(lane: &'a LaneReleaser, turns: Vec<Turn>, lend_until: Duration) -> Self {
+    /// A line for `turns`, lent from until `lend_until` by the monotonic clock, by a leave that
+    /// ends at `leave_until`.
+    pub(super) fn new(
+        lane: &'a LaneReleaser,
+        turns: Vec<Turn>,
+        lend_until: Duration,
+        leave_until: Option<Duration>,
+    ) -> Self {
         Self {
             lane,
             turns: turns.into(),
             lend_until,
+            leave_until,
             lent: 0,
             lending: None,
             begun: false,
@@ -126,6 +144,8 @@ impl<'a> Line<'a> {
             leaving: FuturesUnordered::new(),
             books: Books::default(),
             filing: FuturesUnordered::new(),
+            looking: None,
+            looked: lane.parts.clock.monotonic(),
             quick: false,
             stopped: false,
             shut: false,
@@ -162,13 +182,13 @@ impl<'a> Line<'a> {
     }
 
     fn begin_hand_overs(&mut self) {
-        while self.leaving.len() < self.lane.options.in_flight.max(1) {
+        while self.leaving.len() < self.lane.options.in_flight.max(1) && !self.must_look() {
             let Some(chunk) = self.ready.pop_front() else {
                 return;
             };
             // A clock that jumped since the decision stops everything.
             self.shut |= self.lane.look_at_clock() != Frost::None;
-            if self.shut {
+            if self.shut || self.is_leave_over() {
                 self.stopped = true;
                 self.lane.hold_back(chunk, &mut self.books);
             } else {
@@ -177,7 +197,20 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Whether it has to look for a pause before anything more is handed over; begins to.
+    fn must_look(&mut self) -> bool {
+        if self.shut || self.ready.is_empty() {
+            return false;
+        }
+        let monotonic = self.lane.parts.clock.monotonic();
+        if self.looking.is_none() && monotonic.saturating_sub(self.looked) >= LOOK_GOOD {
+            self.looking = Some(self.lane.is_stopped().boxed());
+        }
+        self.looking.is_some()
+    }
+
     fn begin_lending(&mut self) {
+        self.stopped |= self.is_leave_over();
         let busy = self.lending.is_some() || self.preparing.len() >= PREPARING_MAX;
         if busy || self.stopped || self.turns.is_empty() {
             return;
@@ -221,6 +254,13 @@ impl<'a> Line<'a> {
             Poll::Ready(None) => {}
             Poll::Pending => idle = false,
         }
+        if let Some(looking) = &mut self.looking {
+            if let Poll::Ready(stopped) = looking.poll_unpin(context) {
+                self.looking = None;
+                return Poll::Ready(Some(Ended::Looked(stopped)));
+            }
+            idle = false;
+        }
         if let Some(lending) = &mut self.lending {
             if let Poll::Ready(lent) = lending.poll_unpin(context) {
                 self.lending = None;
@@ -237,18 +277,16 @@ impl<'a> Line<'a> {
 
     fn note(&mut self, ended: Ended) {
         match ended {
-            Ended::Lent(Lent::Stopped(leased)) => {
-                self.stopped = true;
-                for one in leased {
-                    self.books.defer(one.token, one.held.due, false);
-                }
-            }
+            Ended::Lent(Lent::Stopped(leased)) => self.put_back(leased),
             Ended::Lent(Lent::Round(leased, fault)) => {
                 self.lent += leased.len() as u64;
                 self.stop_for(fault);
-                if !leased.is_empty() {
+                if self.is_leave_over() {
+                    self.put_back(leased);
+                } else if !leased.is_empty() {
                     self.in_preparation.push_back(leased.len());
-                    self.preparing.push_back(self.lane.prepare(leased).boxed());
+                    let prepared = self.lane.prepare(leased, self.leave_until);
+                    self.preparing.push_back(prepared.boxed());
                 }
             }
             Ended::Prepared(prepared) => {
@@ -265,11 +303,31 @@ impl<'a> Line<'a> {
                 self.shut |= self.books.learned.lane_waits.is_some();
                 self.stopped |= self.shut;
             }
+            Ended::Looked(stopped) => {
+                self.looked = self.lane.parts.clock.monotonic();
+                self.shut |= !matches!(stopped, Ok(false));
+                self.stopped |= self.shut;
+                self.stop_for(stopped.err());
+            }
             Ended::Filed((lapsed, fault)) => {
                 self.books.learned.tick.lapsed += lapsed;
                 self.shut |= fault.is_some();
                 self.stop_for(fault);
             }
+        }
+    }
+
+    /// Whether what was given leave for may not go any more.
+    fn is_leave_over(&self) -> bool {
+        let monotonic = || self.lane.parts.clock.monotonic();
+        self.leave_until.is_some_and(|until| monotonic() >= until)
+    }
+
+    /// What was lent and cannot leave goes back as it came.
+    fn put_back(&mut self, leased: Vec<Leased>) {
+        self.stopped = true;
+        for one in leased {
+            self.books.defer(one.token, one.held.due, false);
         }
     }
 

@@ -8,6 +8,7 @@
 //! When a tick returns, nothing of it is under way any more; ticks of one lane never overlap.
 
 mod books;
+pub mod budget;
 pub mod forecast;
 pub mod freeze;
 pub mod lane;
@@ -18,6 +19,9 @@ pub mod plan;
 mod prepare;
 pub mod releaser;
 pub mod run;
+#[cfg(test)]
+mod several;
+pub mod skew;
 mod tally;
 mod trail;
 

@@ -2,6 +2,7 @@
 //! attempts are put on file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Code, Decision, Message, Permit, Purpose, Reason, RecipientKey};
@@ -45,6 +46,8 @@ struct Round {
     at: Instant,
     chunks: Vec<Chunk>,
     books: Books,
+    /// Monotonic time at which the leave to send ends, where it has an end.
+    leave_until: Option<Duration>,
     /// How often the rules answered in the same way.
     counts: Vec<((&'static str, &'static str), u64)>,
     late: Vec<SignedDuration>,
@@ -53,7 +56,11 @@ struct Round {
 impl LaneReleaser {
     /// Takes a round up to the hand-over. No receipt, no hand-over: if the log cannot be written,
     /// everything goes back.
-    pub(super) async fn prepare(&self, leased: Vec<Leased>) -> Prepared {
+    pub(super) async fn prepare(
+        &self,
+        leased: Vec<Leased>,
+        leave_until: Option<Duration>,
+    ) -> Prepared {
         let mut books = Books::default();
         let leased = match self.recover(leased, &mut books).await {
             Ok(leased) => leased,
@@ -64,7 +71,7 @@ impl LaneReleaser {
                 };
             }
         };
-        let (chunks, mut books) = self.ask_again(leased, books).await;
+        let (chunks, mut books) = self.ask_again(leased, books, leave_until).await;
         let receipts = std::mem::take(&mut books.receipts);
         let fault = self.record(receipts).await.err();
         if fault.is_some() {
@@ -121,7 +128,12 @@ impl LaneReleaser {
     }
 
     /// The second asking, with fresh consent and a fresh clock.
-    async fn ask_again(&self, leased: Vec<Leased>, books: Books) -> (Vec<Chunk>, Books) {
+    async fn ask_again(
+        &self,
+        leased: Vec<Leased>,
+        books: Books,
+        leave_until: Option<Duration>,
+    ) -> (Vec<Chunk>, Books) {
         let keys: Vec<RecipientKey> = leased
             .iter()
             .filter(|one| one.held.message.purpose == Purpose::Advertising)
@@ -140,6 +152,7 @@ impl LaneReleaser {
             at,
             chunks: Vec::new(),
             books,
+            leave_until,
             counts: Vec::new(),
             late: Vec::with_capacity(leased.len()),
         };
@@ -166,7 +179,7 @@ impl LaneReleaser {
         // Half of the loan is kept for the answer to arrive in: after its end the message may be
         // lent to another releaser, which must be able to trust that nothing leaves any more.
         let leave_by = leased.until.checked_sub(self.options.lease_ttl / 2);
-        let leave_by = leave_by.unwrap_or(Timestamp::MIN);
+        let leave_by = leave_by.unwrap_or(Timestamp::MIN).min(round.leave_ends());
         // What could leave at once shares the shelf of its minute; it is late from its arrival on.
         let asked_for = leased.held.due.max(leased.held.accepted_at);
         round.late.push(now.duration_since(asked_for));
@@ -205,6 +218,16 @@ impl LaneReleaser {
 }
 
 impl Round {
+    /// The end of the leave to send, as the wall clock will show it unless somebody sets it.
+    fn leave_ends(&self) -> Timestamp {
+        let Some(until) = self.leave_until else {
+            return Timestamp::MAX;
+        };
+        let left = until.saturating_sub(self.at.monotonic);
+        let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
+        self.at.wall.saturating_add(left).unwrap_or(Timestamp::MAX)
+    }
+
     fn count(&mut self, named: (&'static str, &'static str)) {
         match self.counts.iter_mut().find(|(known, _)| *known == named) {
             Some((_, count)) => *count += 1,

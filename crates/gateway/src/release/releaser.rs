@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 
+use super::budget::{Budget, Own};
 use super::freeze::Freeze;
 use super::lane::{LaneOptions, LaneReleaser, LaneStatus};
 use super::tally::Tick;
@@ -56,10 +57,23 @@ impl Releaser {
     /// any later step of it is noticed.
     #[must_use]
     pub fn new(lanes: Vec<(LaneOptions, Arc<dyn Sink>)>, parts: ReleaserParts) -> Self {
+        Self::sharing(lanes, parts, &Own)
+    }
+
+    /// The same, whose lanes go as fast as `budget` gives leave: for several gateways on one hold.
+    #[must_use]
+    pub fn sharing(
+        lanes: Vec<(LaneOptions, Arc<dyn Sink>)>,
+        parts: ReleaserParts,
+        budget: &dyn Budget,
+    ) -> Self {
         // The first look, while nothing has failed or stalled yet: a step after it is noticed.
         parts.freeze.look(&*parts.clock);
         let parts = Arc::new(parts);
-        let lane = |(options, sink)| Arc::new(LaneReleaser::new(options, sink, Arc::clone(&parts)));
+        let lane = |(options, sink)| {
+            let parts = Arc::clone(&parts);
+            Arc::new(LaneReleaser::sharing(options, sink, parts, budget))
+        };
         let lanes = lanes.into_iter().map(lane).collect();
         Self { lanes, parts }
     }

@@ -4,12 +4,12 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use nightgate_core::MessageId;
 
-use super::block::{Block, Desk};
-use super::hasher::Hasher;
-use super::press::Column;
 use super::runs;
+use crate::receipt::columns::ask::{Span, look_for, wanted};
+use crate::receipt::columns::block::{Block, Desk};
+use crate::receipt::columns::hasher::Hasher;
 use crate::receipt::{Filed, ReceiptAsk};
-use crate::sqlite::{corrupt, nanoseconds, natural};
+use crate::sqlite::{corrupt, natural};
 
 const BLOCK: &str = "SELECT no, first_seq, receipts, min_at, max_at FROM block WHERE no = ?1";
 const NEXT_BLOCK: &str = "SELECT no, first_seq, receipts, min_at, max_at FROM block \
@@ -45,29 +45,6 @@ impl Card {
         corrupt(format_args!(
             "block {no} (receipts {first} to {last}; the others can be read)"
         ))
-    }
-}
-
-/// Instants asked for, as columns compare them.
-struct Span {
-    least: i64,
-    most: i64,
-}
-
-impl Span {
-    /// `None` where nothing can lie in it: no receipt is dated outside the range of a column.
-    fn of(ask: &ReceiptAsk) -> Option<Self> {
-        let least = match ask.from.map(|from| (from, nanoseconds(from))) {
-            Some((_, Some(nanos))) => nanos,
-            Some((from, None)) if from.as_second() > 0 => return None,
-            _ => i64::MIN,
-        };
-        let most = match ask.to.map(|to| (to, nanoseconds(to))) {
-            Some((_, Some(nanos))) => nanos.checked_sub(1)?,
-            Some((to, None)) if to.as_second() < 0 => return None,
-            _ => i64::MAX,
-        };
-        Some(Self { least, most })
     }
 }
 
@@ -200,33 +177,6 @@ impl Reader<'_> {
     }
 }
 
-/// The numbers of the receipts in `block` that meet every condition of `ask` but its page.
-fn wanted(block: &mut Block<'_>, ask: &ReceiptAsk) -> Option<Vec<u32>> {
-    let mut wanted: Option<Vec<u32>> = None;
-    let mut narrow = |found: Vec<u32>| {
-        wanted = Some(match wanted.take() {
-            None => found,
-            Some(both) => both
-                .into_iter()
-                .filter(|n| found.binary_search(n).is_ok())
-                .collect(),
-        });
-    };
-    if let Some(id) = &ask.message {
-        narrow(block.with_text(Column::MessageLengths, id.as_str())?);
-    }
-    if let Some(key) = &ask.recipient {
-        narrow(block.with_text(Column::RecipientLengths, key.expose())?);
-    }
-    if let Some(campaign) = &ask.campaign {
-        narrow(block.with_campaign(campaign)?);
-    }
-    if ask.from.is_some() || ask.to.is_some() {
-        narrow(block.dated(ask.from, ask.to)?);
-    }
-    Some(wanted.unwrap_or_else(|| (0..block.receipts() as u32).collect()))
-}
-
 /// For each message, whether it has a receipt.
 pub(super) fn known(
     conn: &Connection,
@@ -272,19 +222,4 @@ pub(super) fn known(
         look_for(&mut block, &open, &mut known).ok_or_else(broken)?;
     }
     Ok(known)
-}
-
-/// Marks in `known` which of `open`, sorted, stand in `block`.
-fn look_for(block: &mut Block<'_>, open: &[(&str, usize)], known: &mut [bool]) -> Option<()> {
-    let mut text = Vec::new();
-    block.each_text(Column::MessageLengths, |_, lead, rest| {
-        text.clear();
-        text.extend_from_slice(lead);
-        text.extend_from_slice(rest);
-        let first = open.partition_point(|(id, _)| id.as_bytes() < &text[..]);
-        let same = open[first..]
-            .iter()
-            .take_while(|(id, _)| id.as_bytes() == text);
-        same.for_each(|(_, place)| known[*place] = true);
-    })
 }

@@ -7,8 +7,8 @@
 
 use rusqlite::{Connection, params};
 
-use super::leaf::{HASH_END, ROOM, block_of, entry, hash_of, pack};
 use super::runs::{FAN, LEVELS, Run, all, insert, keep, leaves};
+use crate::receipt::columns::leaf::{HASH_END, ROOM, block_of, entry, hash_of, pack};
 
 /// Entries merged at a time at least: a step ends with a leaf half full, so short ones waste space.
 pub(super) const STEP_ENTRIES: u64 = 64 * 1024;

@@ -8,8 +8,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::leaf::{HASH_BITS, HASH_END, Leaf, ROOM, block_of, hash_of};
-use super::press::Sealed;
+use crate::receipt::columns::leaf::{HASH_BITS, HASH_END, Leaf, ROOM, block_of, hash_of};
+use crate::receipt::columns::press::Sealed;
 use crate::sqlite::{corrupt, natural};
 
 /// Runs merged into one.

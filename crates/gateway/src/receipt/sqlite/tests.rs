@@ -1,16 +1,19 @@
 //! What only the log on disk promises: blocks, their index, damage and company.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use nightgate_core::RecipientKey;
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::block::{Block, Desk};
-use super::leaf::{HASH_END, entry, pack};
-use super::press::{BLOCK_RECEIPTS, Column, RECEIPT_TEXT_BYTES};
 use super::*;
+use crate::lane::Lane;
+use crate::receipt::Event;
+use crate::receipt::columns::block::{Block, Desk};
+use crate::receipt::columns::leaf::{HASH_END, entry, pack};
+use crate::receipt::columns::press::{BLOCK_RECEIPTS, Column, RECEIPT_TEXT_BYTES};
 use crate::receipt::memory::MemoryLog;
 use crate::receipt::tests::any::any_receipt;
 use crate::receipt::tests::{at, disk, id, receipt};

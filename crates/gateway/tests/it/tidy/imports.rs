@@ -47,6 +47,7 @@ const PORT_PARTS: &[&str] = &[
     "hold::due",
     "hold::moving",
     "hold::room",
+    "receipt::columns",
     "receipt::export",
 ];
 const SOURCE: &str = "crates/gateway/src/";

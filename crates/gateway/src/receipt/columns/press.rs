@@ -18,23 +18,23 @@ use crate::receipt::{Receipt, Subject};
 use crate::sqlite::nanoseconds;
 
 /// Most receipts in one block. One is read whole to show any receipt of it.
-pub(super) const BLOCK_RECEIPTS: usize = 8_192;
+pub(in crate::receipt) const BLOCK_RECEIPTS: usize = 8_192;
 /// A block is closed once its texts are this long.
 const BLOCK_TEXT_BYTES: usize = 4 * 1024 * 1024;
 /// Longest texts of one receipt together: a detail is a line or two.
-pub(super) const RECEIPT_TEXT_BYTES: usize = 1024 * 1024;
+pub(in crate::receipt) const RECEIPT_TEXT_BYTES: usize = 1024 * 1024;
 /// Longest column, before it is compressed: the texts, with every character escaped.
-pub(super) const COLUMN_BYTES: usize = 6 * (BLOCK_TEXT_BYTES + RECEIPT_TEXT_BYTES);
+pub(in crate::receipt) const COLUMN_BYTES: usize = 6 * (BLOCK_TEXT_BYTES + RECEIPT_TEXT_BYTES);
 /// Columns shorter than this are not worth a frame of their own.
 const SMALL_BYTES: usize = 64;
 /// Zstandard's level: ids and recipients are noise, which higher levels only look at for longer.
 const LEVEL: i32 = 1;
 /// Form of a block, its first byte. Stored: a change of the columns is another form.
-pub(super) const FORM: u8 = 1;
+pub(in crate::receipt) const FORM: u8 = 1;
 
 /// The columns, in the order in which they stand in a block.
 #[derive(Clone, Copy)]
-pub(super) enum Column {
+pub(in crate::receipt) enum Column {
     At,
     Event,
     Attempt,
@@ -59,40 +59,52 @@ pub(super) enum Column {
 }
 
 /// How many columns there are.
-pub(super) const COLUMNS: usize = Column::Details as usize + 1;
+pub(in crate::receipt) const COLUMNS: usize = Column::Details as usize + 1;
 
 // How a column is written, in the two lowest bits of its length.
 /// Some bytes, then one byte again and again.
-pub(super) const RUN: u64 = 0;
-pub(super) const PLAIN: u64 = 1;
-pub(super) const PACKED: u64 = 2;
+pub(in crate::receipt) const RUN: u64 = 0;
+pub(in crate::receipt) const PLAIN: u64 = 1;
+pub(in crate::receipt) const PACKED: u64 = 2;
 /// Most bytes before the run.
 const RUN_HEAD_BYTES: usize = 32;
 
 // Tags of standings; two share a byte. Stored: never renumber, only add.
-pub(super) const STANDING_NONE: u8 = 0;
-pub(super) const STANDING_UNKNOWN: u8 = 1;
-pub(super) const STANDING_WITHDRAWN: u8 = 2;
-pub(super) const STANDING_LAPSED: u8 = 3;
-pub(super) const STANDING_VALID: u8 = 4;
-pub(super) const STANDING_EXCEPTION: u8 = 5;
+pub(in crate::receipt) const STANDING_NONE: u8 = 0;
+pub(in crate::receipt) const STANDING_UNKNOWN: u8 = 1;
+pub(in crate::receipt) const STANDING_WITHDRAWN: u8 = 2;
+pub(in crate::receipt) const STANDING_LAPSED: u8 = 3;
+pub(in crate::receipt) const STANDING_VALID: u8 = 4;
+pub(in crate::receipt) const STANDING_EXCEPTION: u8 = 5;
 
 /// A block ready for the disk, and the leaves that lead to it.
 #[derive(Debug)]
-pub(super) struct Sealed {
-    pub(super) receipts: u64,
+pub(in crate::receipt) struct Sealed {
+    pub(in crate::receipt) receipts: u64,
     /// Earliest and latest `at`, in nanoseconds since 1970.
-    pub(super) min_at: i64,
-    pub(super) max_at: i64,
-    pub(super) body: Vec<u8>,
+    pub(in crate::receipt) min_at: i64,
+    pub(in crate::receipt) max_at: i64,
+    pub(in crate::receipt) body: Vec<u8>,
     /// Entries in the leaves.
-    pub(super) entries: u64,
+    pub(in crate::receipt) entries: u64,
     /// Each with its first hash.
-    pub(super) leaves: Vec<(u64, Vec<u8>)>,
+    pub(in crate::receipt) leaves: Vec<(u64, Vec<u8>)>,
+}
+
+/// A block and the entries that lead to it, in order.
+#[derive(Debug)]
+pub(in crate::receipt) struct Flat {
+    pub(in crate::receipt) receipts: u64,
+    /// Earliest and latest `at`, in nanoseconds since 1970.
+    pub(in crate::receipt) min_at: i64,
+    pub(in crate::receipt) max_at: i64,
+    pub(in crate::receipt) body: Vec<u8>,
+    /// Made by [`entry`], of block 0.
+    pub(in crate::receipt) entries: Vec<u64>,
 }
 
 /// The press. Takes receipts, gives blocks; keeps its memory for the next one.
-pub(super) struct Press {
+pub(in crate::receipt) struct Press {
     hasher: Hasher,
     compressor: Compressor<'static>,
     receipts: usize,
@@ -120,7 +132,7 @@ struct Paces {
 }
 
 impl Press {
-    pub(super) fn new(hasher: Hasher) -> Self {
+    pub(in crate::receipt) fn new(hasher: Hasher) -> Self {
         let mut compressor = Compressor::default();
         // Only a level that does not exist can be refused, and the default one would serve.
         let _ = compressor.set_compression_level(LEVEL);
@@ -141,12 +153,12 @@ impl Press {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::receipt) fn is_empty(&self) -> bool {
         self.receipts == 0
     }
 
     /// Whether the block must be sealed before it takes another receipt.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::receipt) fn is_full(&self) -> bool {
         self.receipts >= BLOCK_RECEIPTS || self.text_bytes >= BLOCK_TEXT_BYTES
     }
 
@@ -154,7 +166,7 @@ impl Press {
     ///
     /// # Errors
     /// The rule that it breaks; then nothing of it was taken.
-    pub(super) fn push(&mut self, receipt: &Receipt) -> Result<(), String> {
+    pub(in crate::receipt) fn push(&mut self, receipt: &Receipt) -> Result<(), String> {
         // No `..` here: a new field must find its column.
         let Receipt {
             at,
@@ -299,17 +311,48 @@ impl Press {
         tag
     }
 
+    /// Makes a block of what was taken, with its hashes as they are, and is empty again.
+    ///
+    /// # Errors
+    /// As [`Press::seal`].
+    #[cfg(feature = "redis")]
+    pub(in crate::receipt) fn seal_flat(&mut self) -> std::io::Result<Flat> {
+        let flat = self.flat();
+        self.clear();
+        flat
+    }
+
     /// Makes a block of what was taken, and is empty again.
     ///
     /// # Errors
     /// What the compressor or the writer of JSON says; neither has a reason to.
-    pub(super) fn seal(&mut self) -> std::io::Result<Sealed> {
+    pub(in crate::receipt) fn seal(&mut self) -> std::io::Result<Sealed> {
         let sealed = self.sealed();
         self.clear();
         sealed
     }
 
     fn sealed(&mut self) -> std::io::Result<Sealed> {
+        let flat = self.flat()?;
+        let mut leaves = Vec::new();
+        pack(&flat.entries, 1, |first, page| {
+            leaves.push((first, page.to_vec()));
+            std::io::Result::Ok(())
+        })?;
+        let sealed = Sealed {
+            receipts: flat.receipts,
+            min_at: flat.min_at,
+            max_at: flat.max_at,
+            body: flat.body,
+            entries: flat.entries.len() as u64,
+            leaves,
+        };
+        // Its memory serves the next block.
+        self.entries = flat.entries;
+        Ok(sealed)
+    }
+
+    fn flat(&mut self) -> std::io::Result<Flat> {
         let columns = &mut self.columns;
         self.abouts.write(&mut columns[Column::Abouts as usize])?;
         self.whys.write(&mut columns[Column::Whys as usize])?;
@@ -332,24 +375,18 @@ impl Press {
         body[1..5].copy_from_slice(&sum);
         self.entries.sort_unstable();
         self.entries.dedup();
-        let mut leaves = Vec::new();
-        pack(&self.entries, 1, |first, page| {
-            leaves.push((first, page.to_vec()));
-            std::io::Result::Ok(())
-        })?;
         let (min_at, max_at) = self.span.unwrap_or_default();
-        Ok(Sealed {
+        Ok(Flat {
             receipts: self.receipts as u64,
             min_at,
             max_at,
             body,
-            entries: self.entries.len() as u64,
-            leaves,
+            entries: std::mem::take(&mut self.entries),
         })
     }
 
     /// Throws away what was taken.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::receipt) fn clear(&mut self) {
         (self.receipts, self.text_bytes, self.span) = (0, 0, None);
         self.entries.clear();
         self.columns.iter_mut().for_each(Vec::clear);
@@ -367,7 +404,7 @@ impl Press {
 ///
 /// # Errors
 /// The rule that it breaks.
-pub(super) fn check(receipt: &Receipt) -> Result<(), String> {
+pub(in crate::receipt) fn check(receipt: &Receipt) -> Result<(), String> {
     measure(receipt).map(drop)
 }
 

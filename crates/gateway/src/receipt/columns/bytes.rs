@@ -6,7 +6,7 @@ use jiff::Timestamp;
 const DAY: i64 = 86_400;
 
 /// Writes `number` in 7 bits a byte, lowest first.
-pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub(in crate::receipt) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -24,11 +24,11 @@ const fn unzigzag(number: u64) -> i64 {
 
 /// Reads what stands in bytes, from the front. `None` where they end too early.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
+pub(in crate::receipt) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cursor<'a> {
     /// A number that [`put`] wrote.
-    pub(super) fn number(&mut self) -> Option<u64> {
+    pub(in crate::receipt) fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -40,13 +40,13 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    pub(super) fn byte(&mut self) -> Option<u8> {
+    pub(in crate::receipt) fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*byte)
     }
 
-    pub(super) fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+    pub(in crate::receipt) fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(bytes)?;
         self.0 = rest;
         Some(taken)
@@ -62,14 +62,14 @@ const NANOS: u64 = 3;
 /// Instants one after another, each told by what it adds to the one before: nothing takes a byte,
 /// whole days take one or two.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
+pub(in crate::receipt) struct Pace {
     second: i64,
     nano: i64,
 }
 
 impl Pace {
     /// Writes `at`.
-    pub(super) fn put(&mut self, bytes: &mut Vec<u8>, at: Option<Timestamp>) {
+    pub(in crate::receipt) fn put(&mut self, bytes: &mut Vec<u8>, at: Option<Timestamp>) {
         let Some(at) = at else {
             return put(bytes, NONE);
         };
@@ -87,7 +87,7 @@ impl Pace {
     }
 
     /// Reads the next instant; the outer `None` is for bytes that hold none.
-    pub(super) fn next(&mut self, bytes: &mut Cursor<'_>) -> Option<Option<Timestamp>> {
+    pub(in crate::receipt) fn next(&mut self, bytes: &mut Cursor<'_>) -> Option<Option<Timestamp>> {
         if !self.step(bytes)? {
             return Some(None);
         }
@@ -96,7 +96,7 @@ impl Pace {
     }
 
     /// Passes over the next instant; says whether there is one.
-    pub(super) fn step(&mut self, bytes: &mut Cursor<'_>) -> Option<bool> {
+    pub(in crate::receipt) fn step(&mut self, bytes: &mut Cursor<'_>) -> Option<bool> {
         let number = bytes.number()?;
         let added = unzigzag(number >> 2);
         let seconds = match number & 3 {

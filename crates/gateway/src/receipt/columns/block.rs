@@ -18,14 +18,14 @@ const CELL_BYTES: usize = 2 * 20;
 
 /// Memory and tools for reading one block after another.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(in crate::receipt) struct Desk {
     zstd: Decompressor<'static>,
     columns: [Vec<u8>; COLUMNS],
     filled: [bool; COLUMNS],
 }
 
 /// One block. Everything answers `None` where the block does not read back as it was written.
-pub(super) struct Block<'a> {
+pub(in crate::receipt) struct Block<'a> {
     receipts: usize,
     sections: [Section<'a>; COLUMNS],
     desk: &'a mut Desk,
@@ -88,7 +88,7 @@ impl<'a> Section<'a> {
 
 impl<'a> Block<'a> {
     /// Reads the plan of a block; its columns are opened when they are needed.
-    pub(super) fn of(body: &'a [u8], desk: &'a mut Desk) -> Option<Self> {
+    pub(in crate::receipt) fn of(body: &'a [u8], desk: &'a mut Desk) -> Option<Self> {
         let (form, rest) = body.split_first()?;
         let (sum, rest) = rest.split_first_chunk()?;
         if *form != FORM || crc32c::crc32c(rest) != u32::from_le_bytes(*sum) {
@@ -110,7 +110,7 @@ impl<'a> Block<'a> {
     }
 
     /// How many receipts it holds.
-    pub(super) fn receipts(&self) -> usize {
+    pub(in crate::receipt) fn receipts(&self) -> usize {
         self.receipts
     }
 
@@ -145,7 +145,11 @@ impl<'a> Block<'a> {
     }
 
     /// The numbers of the receipts whose text in the column after `lengths` is `wanted`.
-    pub(super) fn with_text(&mut self, lengths: Column, wanted: &str) -> Option<Vec<u32>> {
+    pub(in crate::receipt) fn with_text(
+        &mut self,
+        lengths: Column,
+        wanted: &str,
+    ) -> Option<Vec<u32>> {
         let mut found = Vec::new();
         self.each_text(lengths, |number, lead, rest| {
             let wanted = wanted.as_bytes();
@@ -158,7 +162,7 @@ impl<'a> Block<'a> {
     }
 
     /// Shows each text there is in the column after `lengths`, in two halves.
-    pub(super) fn each_text(
+    pub(in crate::receipt) fn each_text(
         &mut self,
         lengths: Column,
         mut show: impl FnMut(u32, &[u8], &[u8]),
@@ -175,7 +179,7 @@ impl<'a> Block<'a> {
     }
 
     /// Of the receipts, those of `campaign`.
-    pub(super) fn with_campaign(&mut self, campaign: &str) -> Option<Vec<u32>> {
+    pub(in crate::receipt) fn with_campaign(&mut self, campaign: &str) -> Option<Vec<u32>> {
         let abouts: Vec<About> = self.shared(Column::Abouts)?;
         self.open(Column::About as usize)?;
         let mut column = self.column(Column::About);
@@ -190,7 +194,7 @@ impl<'a> Block<'a> {
     }
 
     /// The receipts dated from `from` on and before `to`.
-    pub(super) fn dated(
+    pub(in crate::receipt) fn dated(
         &mut self,
         from: Option<Timestamp>,
         to: Option<Timestamp>,
@@ -213,7 +217,7 @@ impl<'a> Block<'a> {
     }
 
     /// The receipts of the numbers `wanted`, which ascend.
-    pub(super) fn receipts_at(&mut self, wanted: &[u32]) -> Option<Vec<Receipt>> {
+    pub(in crate::receipt) fn receipts_at(&mut self, wanted: &[u32]) -> Option<Vec<Receipt>> {
         let (abouts, whys) = (self.shared(Column::Abouts)?, self.shared(Column::Whys)?);
         for column in 0..COLUMNS {
             self.open(column)?;

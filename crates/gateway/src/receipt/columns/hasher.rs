@@ -6,7 +6,7 @@ use super::leaf::HASH_BITS;
 
 /// Under what a receipt is found. Each kind is hashed under a key of its own.
 #[derive(Clone, Debug)]
-pub(super) struct Hasher {
+pub(in crate::receipt) struct Hasher {
     message: SipHasher13,
     recipient: SipHasher13,
     campaign: SipHasher13,
@@ -14,7 +14,7 @@ pub(super) struct Hasher {
 
 impl Hasher {
     /// The hasher of the file whose secret is `key`.
-    pub(super) fn new(key: &[u8; 16]) -> Self {
+    pub(in crate::receipt) fn new(key: &[u8; 16]) -> Self {
         let root = SipHasher13::new_with_key(key);
         let of = |kind: &str| {
             let half = |half: &str| root.hash(format!("{kind} {half}").as_bytes());
@@ -28,15 +28,15 @@ impl Hasher {
     }
 
     /// In the lower half of the hashes: whoever asks for many messages passes over half the index.
-    pub(super) fn message(&self, id: &str) -> u64 {
+    pub(in crate::receipt) fn message(&self, id: &str) -> u64 {
         half(&self.message, id)
     }
 
-    pub(super) fn recipient(&self, key: &str) -> u64 {
+    pub(in crate::receipt) fn recipient(&self, key: &str) -> u64 {
         half(&self.recipient, key) | UPPER_HALF
     }
 
-    pub(super) fn campaign(&self, name: &str) -> u64 {
+    pub(in crate::receipt) fn campaign(&self, name: &str) -> u64 {
         half(&self.campaign, name) | UPPER_HALF
     }
 }

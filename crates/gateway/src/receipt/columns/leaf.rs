@@ -7,13 +7,13 @@
 use crate::sqlite::corrupt;
 
 /// Bits of a hash that the index keeps.
-pub(super) const HASH_BITS: u32 = 40;
+pub(in crate::receipt) const HASH_BITS: u32 = 40;
 /// One more than the largest hash.
-pub(super) const HASH_END: u64 = 1 << HASH_BITS;
+pub(in crate::receipt) const HASH_END: u64 = 1 << HASH_BITS;
 /// Bits for the place of a block in its run: the largest run spans as many blocks.
-pub(super) const BLOCK_BITS: u32 = 24;
+pub(in crate::receipt) const BLOCK_BITS: u32 = 24;
 /// A leaf fills one page of the file: 4,096 bytes less what SQLite writes around it.
-pub(super) const LEAF_BYTES: usize = 4_000;
+pub(in crate::receipt) const LEAF_BYTES: usize = 4_000;
 /// Checksum, bits of a block.
 const HEAD_BYTES: usize = 4 + 1;
 /// Most entries of a group. Whoever looks for one hash reads one or two groups of a leaf.
@@ -23,17 +23,17 @@ const GROUP_HEAD_BYTES: usize = 1 + 1 + HASH_BYTES;
 const HASH_BYTES: usize = HASH_BITS as usize / 8;
 
 /// An entry of `hash` in the `block`th block of its run.
-pub(super) const fn entry(hash: u64, block: u64) -> u64 {
+pub(in crate::receipt) const fn entry(hash: u64, block: u64) -> u64 {
     hash << BLOCK_BITS | block
 }
 
 /// The hash of an entry.
-pub(super) const fn hash_of(entry: u64) -> u64 {
+pub(in crate::receipt) const fn hash_of(entry: u64) -> u64 {
     entry >> BLOCK_BITS
 }
 
 /// The block of an entry.
-pub(super) const fn block_of(entry: u64) -> u64 {
+pub(in crate::receipt) const fn block_of(entry: u64) -> u64 {
     entry & ((1 << BLOCK_BITS) - 1)
 }
 
@@ -44,7 +44,7 @@ const fn width(number: u64) -> u32 {
 /// Packs `entries`, which ascend, into leaves; `blocks` is how many blocks the run spans. Each leaf
 /// is given with its first hash. The entries of one hash are never torn apart, so a hash stands in
 /// the last leaf that begins with it or before it, and nowhere else.
-pub(super) fn pack<E>(
+pub(in crate::receipt) fn pack<E>(
     entries: &[u64],
     blocks: u64,
     mut leaf: impl FnMut(u64, &[u8]) -> Result<(), E>,
@@ -147,15 +147,15 @@ fn checksum(first: u64, page: &[u8]) -> u32 {
 }
 
 /// A leaf, read a group at a time.
-pub(super) struct Leaf<'a> {
+pub(in crate::receipt) struct Leaf<'a> {
     rest: &'a [u8],
     block_bits: u32,
 }
 
 /// Some entries of a leaf that follow one another, still packed.
-pub(super) struct Group<'a> {
+pub(in crate::receipt) struct Group<'a> {
     /// Its first hash.
-    pub(super) first: u64,
+    pub(in crate::receipt) first: u64,
     many: usize,
     step_bits: u32,
     block_bits: u32,
@@ -168,7 +168,7 @@ impl<'a> Leaf<'a> {
     ///
     /// # Errors
     /// Corrupt when it is not as it was written.
-    pub(super) fn of(first: u64, page: &'a [u8]) -> rusqlite::Result<Self> {
+    pub(in crate::receipt) fn of(first: u64, page: &'a [u8]) -> rusqlite::Result<Self> {
         let (sum, body) = page.split_first_chunk().ok_or_else(wrong)?;
         if u32::from_le_bytes(*sum) != checksum(first, body) {
             return Err(wrong());
@@ -180,7 +180,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// The first hash of the group to come; `None` at the end.
-    pub(super) fn peek(&self) -> Option<u64> {
+    pub(in crate::receipt) fn peek(&self) -> Option<u64> {
         let hash = self.rest.get(2..GROUP_HEAD_BYTES)?;
         let mut first = [0; 8];
         first[..HASH_BYTES].copy_from_slice(hash);
@@ -191,7 +191,7 @@ impl<'a> Leaf<'a> {
     ///
     /// # Errors
     /// Corrupt when there is something, but no group.
-    pub(super) fn next(&mut self) -> rusqlite::Result<Option<Group<'a>>> {
+    pub(in crate::receipt) fn next(&mut self) -> rusqlite::Result<Option<Group<'a>>> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -217,7 +217,7 @@ fn wrong() -> rusqlite::Error {
 
 impl Group<'_> {
     /// The entries, in order; `room` is where they are put.
-    pub(super) fn entries<'r>(&self, room: &'r mut [u64; GROUP]) -> &'r [u64] {
+    pub(in crate::receipt) fn entries<'r>(&self, room: &'r mut [u64; GROUP]) -> &'r [u64] {
         let bits = (self.step_bits + self.block_bits) as usize;
         let (steps, blocks) = ((1 << self.step_bits) - 1, (1 << self.block_bits) - 1);
         let (mut hash, mut at) = (self.first, 0);
@@ -247,7 +247,7 @@ impl Group<'_> {
 }
 
 /// Room for the entries of one group.
-pub(super) const ROOM: [u64; GROUP] = [0; GROUP];
+pub(in crate::receipt) const ROOM: [u64; GROUP] = [0; GROUP];
 
 #[cfg(test)]
 mod tests {

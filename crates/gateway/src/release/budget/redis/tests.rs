@@ -1,0 +1,296 @@
+//! The shared budget on a real server. Time is told to its scripts, so that stalls of seconds and
+//! whole climbs take no time.
+
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::{ManualClock, SystemClock};
+use crate::error::Kind;
+use crate::redis::RedisOptions;
+use crate::redis::server::Server;
+use crate::secret::Secret;
+
+/// `now` as the last argument of each call.
+const TOLD: &str = "local now = tonumber(ARGV[#ARGV])\n";
+
+fn server() -> Server {
+    Server::start(&["--appendonly", "no"])
+}
+
+async fn open(server: &Server) -> Redis {
+    let options = RedisOptions::single(Secret::new(server.url()));
+    Redis::open(&options).await.unwrap()
+}
+
+fn pace(rate: u32, burst: u32, slow_start: u64) -> Pace {
+    Pace {
+        rate: NonZeroU32::new(rate),
+        burst: NonZeroU32::new(burst).unwrap(),
+        slow_start: Duration::from_secs(slow_start),
+        slow_start_from: 0.1,
+    }
+}
+
+/// Some gateways with one lane at `pace`, and the clock of all of them and of the server.
+struct World {
+    clock: Arc<ManualClock>,
+    nodes: Vec<Box<dyn Allowance>>,
+}
+
+impl World {
+    fn new(redis: &Redis, lane: &str, nodes: usize, pace: Pace) -> Self {
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let own = Arc::clone(&clock) as Arc<dyn Clock>;
+        let budget = RedisBudget::timed(redis.clone(), TOLD, Some(Arc::clone(&own)));
+        let lane = Lane::new(lane);
+        let nodes = (0..nodes).map(|_| budget.allowance(&lane, pace, &own));
+        let nodes = nodes.collect();
+        Self { clock, nodes }
+    }
+
+    async fn take(&mut self, node: usize, wanted: usize) -> Leave {
+        let now = self.clock.monotonic();
+        let taken = self.nodes[node].take(wanted, 1_000_000, now).await;
+        taken.unwrap()
+    }
+
+    /// All nodes ask for 1,000 every 10 ms for `seconds`; what was given in each second.
+    async fn drain(&mut self, seconds: usize) -> Vec<usize> {
+        let mut given = Vec::new();
+        for _ in 0..seconds {
+            let mut second = 0;
+            for _ in 0..100 {
+                for node in 0..self.nodes.len() {
+                    second += self.take(node, 1_000).await.messages;
+                }
+                self.clock.advance(Duration::from_millis(10));
+            }
+            given.push(second);
+        }
+        given
+    }
+}
+
+/// One step of one node: the time before it, the time that its question takes to arrive, and what
+/// it does.
+#[derive(Clone, Debug)]
+struct Step {
+    node: usize,
+    before: Duration,
+    way: Duration,
+    act: Act,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// Hands over what it has leave for, or takes leave for so many where it has none.
+    Go(usize),
+    /// Hands over all but so many of them.
+    Part(usize),
+    /// Has nothing left to send, whatever leave it has.
+    Rest,
+}
+
+fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    let act = prop_oneof![
+        6 => (1..400_usize).prop_map(Act::Go),
+        2 => (1..50_usize).prop_map(Act::Part),
+        1 => Just(Act::Rest),
+    ];
+    // Mostly a few milliseconds, sometimes a stall.
+    let time = || prop_oneof![6 => 0..20_u64, 2 => 0..200_u64, 1 => 0..3_000_u64];
+    let step = (0..4_usize, time(), time(), act).prop_map(|(node, before, way, act)| Step {
+        node,
+        before: Duration::from_millis(before),
+        way: Duration::from_millis(way),
+        act,
+    });
+    prop::collection::vec(step, 1..150)
+}
+
+/// What the receiver gets: instants and messages.
+async fn play(world: &mut World, steps: &[Step]) -> Vec<(Duration, usize)> {
+    let mut received = Vec::new();
+    let mut in_hand = vec![Leave::default(); world.nodes.len()];
+    for step in steps {
+        world.clock.advance(step.before);
+        let node = step.node % in_hand.len();
+        let now = world.clock.monotonic();
+        let leave = in_hand[node];
+        let go = leave.messages > 0 && leave.until.is_some_and(|until| now < until);
+        match step.act {
+            Act::Go(wanted) if leave.messages == 0 => {
+                world.clock.advance(step.way);
+                let taken = world.nodes[node].take(wanted, 1_000, now).await;
+                in_hand[node] = taken.unwrap();
+            }
+            Act::Go(_) => {
+                in_hand[node] = Leave::default();
+                if go {
+                    received.push((now, leave.messages));
+                }
+            }
+            Act::Part(keep) => {
+                let keep = keep.min(leave.messages);
+                in_hand[node] = Leave::default();
+                if go {
+                    received.push((now, leave.messages - keep));
+                }
+                world.nodes[node].unused(keep);
+            }
+            Act::Rest => {
+                in_hand[node] = Leave::default();
+                world.nodes[node].unused(leave.messages);
+                world.nodes[node].rest(now).await;
+            }
+        }
+    }
+    received
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn gateways_that_stall_never_exceed_rate_and_burst_together(
+        steps in any_steps(),
+        nodes in 1..5_usize,
+        rate in prop_oneof![1..20_u32, 20..5_000_u32],
+        burst in prop_oneof![1..10_u32, 10..2_000_u32],
+        slow_start in 0..3_u64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let server = server();
+        runtime.block_on(async {
+            let pace = pace(rate, burst, slow_start);
+            let mut world = World::new(&open(&server).await, "main", nodes, pace);
+            let received = play(&mut world, &steps).await;
+            let most = Bucket::of(pace).unwrap().burst;
+            for (first, &(from, _)) in received.iter().enumerate() {
+                let mut sum = 0;
+                for &(to, messages) in &received[first..] {
+                    sum += messages;
+                    let allowed = f64::from(rate) * (to - from).as_secs_f64() + most;
+                    assert!(
+                        sum as f64 <= allowed + 0.01,
+                        "{sum} in {:?}, {allowed} are allowed", to - from
+                    );
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn the_burst_is_as_configured_unless_a_slice_would_not_last() {
+    let of = |rate, burst| Bucket::of(pace(rate, burst, 0)).unwrap();
+    assert_eq!((of(1_000, 500).burst, of(1_000, 500).cap), (500.0, 250.0));
+    assert_eq!(of(1_000, 100).burst, 200.0, "a fifth of a second's worth");
+    assert_eq!((of(1, 1).burst, of(1, 1).cap), (1.1, 1.0));
+    for (rate, burst) in [(1, 1), (7, 3), (1_000, 1), (5_000, 2_000)] {
+        let bucket = of(rate, burst);
+        let good = (bucket.burst - bucket.cap) / bucket.rate;
+        assert!(good >= GOOD_MIN.as_secs_f64() - 1e-9, "{bucket:?}");
+        assert!(bucket.cap >= 1.0);
+    }
+}
+
+#[tokio::test]
+async fn together_they_are_as_fast_as_one_may_be_in_few_round_trips() {
+    let server = server();
+    let mut world = World::new(&open(&server).await, "main", 3, pace(1_000, 400, 0));
+    let given = world.drain(10).await;
+    assert!(given[0] <= 1_400, "{given:?}");
+    assert!(
+        given[1..]
+            .iter()
+            .all(|second| (950..=1_050).contains(second)),
+        "{given:?}"
+    );
+    let stats = server.ask(&["INFO", "commandstats"]);
+    let (_, calls) = stats.split_once("cmdstat_evalsha:calls=").unwrap();
+    let calls: usize = calls.split(',').next().unwrap().parse().unwrap();
+    assert!(calls <= 3 * 10 * 30, "{calls} calls for 10,000 messages");
+}
+
+#[tokio::test]
+async fn a_slow_start_is_one_climb_for_all() {
+    let server = server();
+    let mut world = World::new(&open(&server).await, "main", 2, pace(1_000, 50, 10));
+    let now = world.clock.monotonic();
+    world.nodes[0].start_slowly(now);
+    let first = world.drain(5).await;
+    // The other one had a rest of its own in the middle of the climb: it begins none.
+    let now = world.clock.monotonic();
+    world.nodes[1].start_slowly(now);
+    let seen = [first, world.drain(10).await].concat();
+    assert!(seen[0] <= 150, "{seen:?}");
+    let climbs = |pair: &[usize]| pair[0] <= pair[1] + 20;
+    assert!(seen[..11].windows(2).all(climbs), "climbs: {seen:?}");
+    assert!(seen[12] >= 900, "{seen:?}");
+    // All of them rested: the next climb begins.
+    world.clock.advance(RESTED + Duration::from_secs(1));
+    let now = world.clock.monotonic();
+    world
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.start_slowly(now));
+    let again = world.drain(2).await;
+    assert!(again[0] <= 150, "{again:?}");
+}
+
+#[tokio::test]
+async fn leave_that_one_did_not_use_another_takes_with_the_end_it_had() {
+    let server = server();
+    let mut world = World::new(&open(&server).await, "main", 2, pace(100, 100, 0));
+    let first = world.take(0, 50).await;
+    assert_eq!(first.messages, 50, "half of the burst");
+    assert_eq!(world.take(1, 50).await.messages, 0);
+    world.nodes[0].unused(40);
+    let now = world.clock.monotonic();
+    world.nodes[0].rest(now).await;
+    world.clock.advance(Duration::from_millis(200));
+    let second = world.take(1, 60).await;
+    assert_eq!(second.messages, 60, "40 given back, 20 new ones");
+    assert!(second.until <= first.until);
+    let now = world.clock.monotonic();
+    world.nodes[1].unused(60);
+    world.nodes[1].rest(now).await;
+    world.clock.advance(Duration::from_millis(400));
+    let third = world.take(0, 100).await;
+    assert_eq!(third.messages, 40, "what was given back has ended");
+}
+
+#[tokio::test]
+async fn lanes_do_not_share_and_one_without_a_rate_asks_nobody() {
+    let server = server();
+    let redis = open(&server).await;
+    let mut one = World::new(&redis, "one", 1, pace(10, 20, 0));
+    let mut other = World::new(&redis, "other", 1, pace(10, 20, 0));
+    assert_eq!(one.take(0, 10).await.messages, 10);
+    assert_eq!(other.take(0, 10).await.messages, 10);
+    let mut free = pace(1, 1, 0);
+    free.rate = None;
+    drop(server);
+    let mut free = World::new(&redis, "free", 1, free);
+    let leave = free.take(0, 12_345).await;
+    assert_eq!((leave.messages, leave.until), (12_345, None));
+}
+
+#[tokio::test]
+async fn without_the_server_nothing_leaves() {
+    let mut server = server();
+    let redis = open(&server).await;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let budget = RedisBudget::new(redis);
+    let mut lane = budget.allowance(&Lane::new("main"), pace(100, 100, 0), &clock);
+    let leave = lane.take(5, 5, clock.monotonic()).await.unwrap();
+    assert_eq!(leave.messages, 5, "by the server's own time");
+    assert!(leave.until.unwrap() > clock.monotonic());
+    server.kill();
+    let error = lane.take(5, 5, clock.monotonic()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+    lane.unused(5);
+    lane.rest(clock.monotonic()).await;
+}
