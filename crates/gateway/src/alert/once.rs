@@ -6,6 +6,8 @@
 
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,6 +5,8 @@ pub mod dynamodb;
 pub mod http;
 pub mod import;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod sqlite;
 
 use async_trait::async_trait;

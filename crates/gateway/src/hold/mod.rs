@@ -8,6 +8,8 @@ pub mod due;
 pub(crate) mod instant;
 pub(crate) mod key;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod open;
 pub mod remote;
 pub mod room;

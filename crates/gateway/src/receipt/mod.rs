@@ -3,6 +3,8 @@
 pub mod export;
 pub mod lines;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod sqlite;
 #[cfg(feature = "sqs")]
 pub mod sqs;

@@ -7,7 +7,7 @@ use super::files::{self, File};
 
 /// What everybody above the base may know.
 const BASE: &[&str] = &[
-    "error", "secret", "clock", "backoff", "metrics", "lane", "config", "sqlite", "aws",
+    "error", "secret", "clock", "backoff", "metrics", "lane", "config", "sqlite", "aws", "mongodb",
 ];
 /// The ports. They know the base and never each other.
 const PORTS: &[&str] = &["hold", "consent", "sink", "receipt", "alert"];
@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("config", &[&["error", "secret", "lane"]]),
     ("sqlite", &[&["error"]]),
     ("aws", &[&["error", "secret", "clock"]]),
+    ("mongodb", &[&["error", "secret", "clock"]]),
     ("decider", &[BASE, PORTS]),
     ("gate", &[BASE, PORTS, &["decider"]]),
     ("recall", &[BASE, PORTS]),
