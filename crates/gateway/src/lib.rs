@@ -21,6 +21,8 @@ pub mod ingest;
 pub mod lambda;
 pub mod lane;
 pub mod metrics;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod recall;
 pub mod receipt;
 #[cfg(feature = "redis")]

@@ -5,6 +5,8 @@ pub mod dynamodb;
 pub mod http;
 pub mod import;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod sqlite;

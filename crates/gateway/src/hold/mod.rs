@@ -9,6 +9,8 @@ pub mod due;
 pub(crate) mod instant;
 pub(crate) mod key;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod moving;
 pub mod open;
 #[cfg(feature = "redis")]

@@ -49,7 +49,7 @@ impl ReceiptLog for MemoryLog {
 }
 
 impl ReceiptAsk {
-    fn covers(&self, filed: &Filed) -> bool {
+    pub(crate) fn covers(&self, filed: &Filed) -> bool {
         let Receipt { at, subject, .. } = &filed.receipt;
         self.message
             .as_ref()

@@ -4,6 +4,8 @@ mod columns;
 pub mod export;
 pub mod lines;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod sqlite;

@@ -19,6 +19,8 @@ use nightgate::hold::{
 use nightgate_core::{Class, MessageId};
 use tempfile::TempDir;
 
+#[cfg(feature = "mongodb")]
+use crate::mongodb::Server;
 use crate::world::HORIZON;
 
 type Opening = Pin<Box<dyn Future<Output = Arc<dyn HoldStore>>>>;
@@ -71,6 +73,17 @@ pub(crate) const ALL: &[Backend] = &[
     Backend {
         name: "redis by two",
         open: |dir| Box::pin(async move { by_turns(crate::redis::world::both(&dir).await) }),
+    },
+    // nx-27017, or the real server that NIGHTGATE_TEST_MONGODB_URL names.
+    #[cfg(feature = "mongodb")]
+    Backend {
+        name: "mongodb",
+        open: |dir| Box::pin(async move { crate::mongodb::hold(Server::Usual, &dir).await }),
+    },
+    #[cfg(feature = "mongodb")]
+    Backend {
+        name: "mongodb on SecantusDB",
+        open: |dir| Box::pin(async move { crate::mongodb::hold(Server::Secantus, &dir).await }),
     },
     Backend {
         name: "memory behind a socket",

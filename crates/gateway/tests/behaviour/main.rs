@@ -9,6 +9,8 @@
 mod backends;
 mod lease;
 mod model;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod moving;
 mod open;
 mod pause;

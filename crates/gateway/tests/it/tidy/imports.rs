@@ -7,7 +7,8 @@ use super::files::{self, File};
 
 /// What everybody above the base may know.
 const BASE: &[&str] = &[
-    "error", "secret", "clock", "backoff", "metrics", "lane", "config", "sqlite", "aws", "redis",
+    "error", "secret", "clock", "backoff", "metrics", "lane", "config", "sqlite", "aws", "mongodb",
+    "redis",
 ];
 /// The ports. They know the base and never each other.
 const PORTS: &[&str] = &["hold", "consent", "sink", "receipt", "alert"];
@@ -22,7 +23,17 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("config", &[&["error", "secret", "lane"]]),
     ("sqlite", &[&["error"]]),
     ("aws", &[&["error", "secret", "clock"]]),
-    ("redis", &[&["error", "secret", "clock"]]),
+    "error",
+    "secret",
+    "clock",
+    "backoff",
+    "metrics",
+    "lane",
+    "config",
+    "sqlite",
+    "aws",
+    "mongodb",
+    "redis",
     ("decider", &[BASE, PORTS]),
     ("gate", &[BASE, PORTS, &["decider"]]),
     ("recall", &[BASE, PORTS]),
