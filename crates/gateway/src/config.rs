@@ -4,6 +4,7 @@
 //! checks them and answers a [`Config`] or all [`Faults`]. Nothing in here ever prints a secret.
 
 mod check;
+mod engines;
 mod fault;
 mod lanes;
 mod layers;
@@ -19,12 +20,13 @@ mod webhook;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+pub use self::engines::{MongoConfig, RedisConfig, RedisMode};
 pub use self::fault::{Fault, Faults, Origin};
 pub use self::raw::{DEFAULT_TOML, Setting};
 use self::raw::{Layer, Settings, Shape};
 pub use self::remote::{
-    AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening, Recalls,
-    ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
+    AlarmsShared, AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening,
+    Recalls, ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
 };
 pub use self::sections::{
     AlertsConfig, ClockConfig, Config, ConsentConfig, ConsentValidity, DataConfig, HoldConfig,

@@ -124,6 +124,7 @@ fn say(check: &Check) -> Result<(), Failure> {
 async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
     let config = &loaded.config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let beyond = Beyond::new(config);
     let set = loaded.settings.iter();
     let set = set
         .filter(|setting| setting.origin != crate::config::Origin::Default)
@@ -145,7 +146,7 @@ async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
             remedy,
         ));
     } else if !config.uses_disk() {
-        stores(config, &clock, checks).await;
+        stores(config, &clock, &beyond, checks).await;
     } else {
         let dir = directory(&config.data.dir);
         let usable = dir.ok;
@@ -153,10 +154,10 @@ async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
         if usable {
             checks.push(rights(&config.data.dir));
             checks.push(space(&config.data.dir));
-            stores(config, &clock, checks).await;
+            stores(config, &clock, &beyond, checks).await;
         }
     }
-    checks.push(sinks(config, &clock).await);
+    checks.push(sinks(config, &clock, &beyond).await);
     checks.push(tokens(config));
     checks.push(listener(config).await);
 }
@@ -271,13 +272,15 @@ fn space(dir: &Path) -> Check {
     }
 }
 
-async fn stores(config: &Config, clock: &Arc<dyn Clock>, checks: &mut Vec<Check>) {
+async fn stores(config: &Config, clock: &Arc<dyn Clock>, beyond: &Beyond, checks: &mut Vec<Check>) {
     const NAME: &str = "stores";
     let remedy = match config.uses_disk() {
         true => "stop the gateway, keep a copy of the data directory, and look at the disk",
-        false => "look at `aws`, `hold.sqs`, `consent` and `receipts` in the configuration",
+        false => {
+            "look at `redis`, `mongodb`, `aws`, `hold`, `consent` and `receipts` in the configuration"
+        }
     };
-    let opened = match Stores::open(config, clock, &Beyond::new(config)).await {
+    let opened = match Stores::open(config, clock, beyond).await {
         Ok(opened) => opened,
         Err(fault) => {
             checks.push(ill(NAME, fault.text, remedy));
@@ -358,11 +361,10 @@ async fn plausible(config: &Config, receipts: &dyn ReceiptLog, now: Timestamp) -
     }
 }
 
-async fn sinks(config: &Config, clock: &Arc<dyn Clock>) -> Check {
+async fn sinks(config: &Config, clock: &Arc<dyn Clock>, beyond: &Beyond) -> Check {
     let remedy = "correct the lane's section; `nightgate config` explains its keys";
-    let beyond = Beyond::new(config);
-    let sinks = road::sinks(config, clock, &beyond).await;
-    match (sinks, road::ports(config, clock, &beyond).await) {
+    let sinks = road::sinks(config, clock, beyond).await;
+    match (sinks, road::ports(config, clock, beyond).await) {
         (Ok(sinks), Ok(_)) => {
             let lanes = shown::counted(sinks.len() as u64, "lane");
             well("sinks", format!("{lanes} can be served"))

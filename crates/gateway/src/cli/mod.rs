@@ -20,6 +20,7 @@ pub mod send;
 pub mod serve;
 mod shown;
 mod stores;
+pub(crate) mod together;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use nightgate_core::{Channel, PackFault, Purpose, Ruleset};
 use super::Failure;
 use super::beyond::Beyond;
 use super::stores::Stores;
+use super::together::{Together, Watching};
 use crate::alert::AlertPort;
 use crate::alert::count::CountPort;
 use crate::alert::desk::{Alerts, DeskOptions};
@@ -21,8 +22,8 @@ use crate::alert::slack::{SlackOptions, SlackPort};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{
-    Config, ConsentValidity, LaneConfig, OnUnknown as ConfiguredOnUnknown, SinkConfig,
-    WebhookConfig,
+    AlarmsShared, Config, ConsentValidity, LaneConfig, OnUnknown as ConfiguredOnUnknown,
+    SinkConfig, WebhookConfig,
 };
 use crate::consent::ConsentBook;
 use crate::decider::Decider;
@@ -40,6 +41,14 @@ use crate::sink::webhook::{WebhookOptions, WebhookSink};
 
 /// The Korean rules, compiled in.
 pub const KR_PACK: &str = include_str!("../../../../rules/kr.toml");
+
+/// Where messages and alarms go, and what is shared with other gateways.
+struct Ways {
+    beyond: Beyond,
+    together: Together,
+    sinks: Vec<Arc<dyn Sink>>,
+    ports: Vec<Arc<dyn AlertPort>>,
+}
 
 /// Every part of the road, ready to use.
 pub struct Road {
@@ -61,6 +70,14 @@ pub struct Road {
     pub gate: Arc<Gate>,
     /// The only way out.
     pub releaser: Arc<Releaser>,
+    /// What lies beyond this machine.
+    pub(crate) beyond: Beyond,
+    /// Compares the clocks of gateways on one hold, for as long as it lives.
+    #[cfg_attr(
+        not(feature = "lambda"),
+        expect(dead_code, reason = "it works by being there")
+    )]
+    pub(crate) watching: Watching,
 }
 
 impl Road {
@@ -78,7 +95,14 @@ impl Road {
         let stores = Stores::open(config, &clock, &beyond).await?;
         let sinks = sinks(config, &clock, &beyond).await?;
         let ports = ports(config, &clock, &beyond).await?;
-        Self::join(config, clock, random, stores, sinks, ports)
+        let together = Together::new(config, &beyond, &clock).await?;
+        let ways = Ways {
+            beyond,
+            together,
+            sinks,
+            ports,
+        };
+        Self::join(config, clock, random, stores, ways)
     }
 
     fn join(
@@ -86,9 +110,14 @@ impl Road {
         clock: Arc<dyn Clock>,
         random: fastrand::Rng,
         stores: Stores,
-        sinks: Vec<Arc<dyn Sink>>,
-        ports: Vec<Arc<dyn AlertPort>>,
+        ways: Ways,
     ) -> Result<Self, Failure> {
+        let Ways {
+            beyond,
+            together,
+            sinks,
+            mut ports,
+        } = ways;
         let Stores {
             hold,
             consent,
@@ -105,7 +134,6 @@ impl Road {
             ..DeskOptions::default()
         };
         let metrics = Arc::new(Metrics::default());
-        let mut ports = ports;
         ports.push(Arc::new(CountPort(Arc::clone(&metrics))));
         let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let gate = Gate::new(GateParts {
@@ -118,6 +146,7 @@ impl Road {
             metrics: Arc::clone(&metrics),
         });
         let lanes = config.lanes.iter().map(|lane| lane_options(config, lane));
+        let freeze = Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze));
         let parts = ReleaserParts {
             decider: Arc::clone(&decider),
             clock: Arc::clone(&clock),
@@ -125,10 +154,15 @@ impl Road {
             receipts: Arc::clone(&receipts),
             alerts: alerts.clone(),
             metrics: Arc::clone(&metrics),
-            freeze: Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze)),
+            freeze: match together.skew() {
+                Some(skew) => freeze.beside(skew),
+                None => freeze,
+            },
             random: Mutex::new(random),
         };
-        let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
+        let lanes = lanes.zip(sinks).collect();
+        let releaser = Releaser::sharing(lanes, parts, &*together.budget);
+        let watching = together.watch(&clock, &alerts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
         Ok(Self {
             clock,
@@ -140,6 +174,8 @@ impl Road {
             metrics,
             gate,
             releaser,
+            beyond,
+            watching,
         })
     }
 }
@@ -251,7 +287,7 @@ pub(super) async fn sinks(
             SinkConfig::Webhook(webhook) => {
                 Arc::new(WebhookSink::new(&webhook_options(webhook), clock)?)
             }
-            SinkConfig::Sqs(sqs) => beyond.sink(sqs, clock).await?,
+            SinkConfig::Sqs(sqs) => beyond.aws.sink(sqs, clock).await?,
         });
     }
     Ok(sinks)
@@ -278,12 +314,15 @@ pub(super) async fn ports(
     if let Some(url) = &config.alerts.slack_url {
         let options = SlackOptions::new(url.clone(), config.alerts.language);
         let slack: Arc<dyn AlertPort> = Arc::new(SlackPort::new(&options, Arc::clone(clock))?);
-        ports.push(match config.alerts.shared {
-            true => {
-                let claims = beyond.claims(config).await?;
-                Arc::new(OncePort::new(slack, claims, config.alerts.repeat_after))
-            }
-            false => slack,
+        let claims = match config.alerts.shared {
+            AlarmsShared::None => None,
+            AlarmsShared::Redis => Some(beyond.redis.claims().await?),
+            AlarmsShared::MongoDb => Some(beyond.mongodb.claims().await?),
+            AlarmsShared::DynamoDb => Some(beyond.aws.claims(config).await?),
+        };
+        ports.push(match claims {
+            Some(claims) => Arc::new(OncePort::new(slack, claims, config.alerts.repeat_after)),
+            None => slack,
         });
     }
     Ok(ports)

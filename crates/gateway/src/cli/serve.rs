@@ -7,7 +7,6 @@ use clap::Args;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::beyond::Beyond;
 use super::process::{interrupted, start_log, with_few_arenas};
 use super::road::Road;
 use super::{Common, Done, EXIT_OK, Failure};
@@ -36,8 +35,8 @@ impl Serve {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let road = Road::open(&config, Arc::clone(&clock), fastrand::Rng::new()).await?;
         let (stop, stopped) = watch::channel(false);
-        let beyond = Beyond::new(&config);
-        let sources = beyond.start_sources(&config, &road, &stopped).await?;
+        let aws = &road.beyond.aws;
+        let sources = aws.start_sources(&config, &road, &stopped).await?;
         let listen = config.http.listen;
         let listener = tokio::net::TcpListener::bind(listen)
             .await

@@ -57,8 +57,11 @@ async fn hold(
     clock: &Arc<dyn Clock>,
     beyond: &Beyond,
 ) -> Result<Arc<dyn HoldStore>, Failure> {
-    if config.hold.store == HoldKind::Sqs {
-        return beyond.hold(config, clock).await;
+    match config.hold.store {
+        HoldKind::Redis => return beyond.redis.hold(config).await,
+        HoldKind::MongoDb => return beyond.mongodb.hold(config, clock).await,
+        HoldKind::Sqs => return beyond.aws.hold(config, clock).await,
+        HoldKind::Shelf | HoldKind::Sqlite | HoldKind::Memory => {}
     }
     let options = OpenOptions {
         dir: config.data.dir.clone(),
@@ -77,7 +80,9 @@ async fn consent(
     beyond: &Beyond,
 ) -> Result<Arc<dyn ConsentBook>, Failure> {
     Ok(match (config.consent.store, &config.consent.http) {
-        (ConsentStore::DynamoDb, _) => beyond.consent(config, clock).await?,
+        (ConsentStore::Redis, _) => beyond.redis.consent().await?,
+        (ConsentStore::MongoDb, _) => beyond.mongodb.consent().await?,
+        (ConsentStore::DynamoDb, _) => beyond.aws.consent(config, clock).await?,
         (ConsentStore::Http, Some(http)) => {
             let options = HttpOptions {
                 url: http.url.clone(),
@@ -99,8 +104,10 @@ async fn receipts(
     beyond: &Beyond,
 ) -> Result<Arc<dyn ReceiptLog>, Failure> {
     Ok(match &config.receipts.store {
+        ReceiptStore::Redis => beyond.redis.receipts().await?,
+        ReceiptStore::MongoDb => beyond.mongodb.receipts().await?,
         ReceiptStore::Lines => Arc::new(LinesLog::new(std::io::stdout())),
-        ReceiptStore::Sqs(queue) => beyond.receipts(queue, clock).await?,
+        ReceiptStore::Sqs(queue) => beyond.aws.receipts(queue, clock).await?,
         ReceiptStore::Embedded if config.hold.store == HoldKind::Memory => {
             Arc::new(MemoryLog::default())
         }
@@ -132,7 +139,7 @@ fn hold_is_there(config: &Config) -> Result<(), Failure> {
     match config.hold.store {
         HoldKind::Shelf => there(config.data.dir.join(hold::open::SHELF_DIR)),
         HoldKind::Sqlite => there(config.data.dir.join(hold::sqlite::FILE)),
-        HoldKind::Sqs => Ok(()),
+        HoldKind::Redis | HoldKind::MongoDb | HoldKind::Sqs => Ok(()),
         HoldKind::Memory => Err(gone("hold.store")),
     }
 }

@@ -82,6 +82,10 @@ pub enum ConsentStore {
     /// In `data.dir`, or in memory as the messages are.
     #[default]
     Embedded,
+    /// In `[redis]`.
+    Redis,
+    /// In `[mongodb]`.
+    MongoDb,
     /// In the table of `[dynamodb]`.
     DynamoDb,
     /// Asked of a service.
@@ -103,11 +107,29 @@ pub struct ConsentHttpConfig {
     pub batch_max: usize,
 }
 
+/// Where gateways and functions agree who tells of an alarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlarmsShared {
+    /// Nowhere: each tells its own.
+    #[default]
+    None,
+    /// In `[redis]`.
+    Redis,
+    /// In `[mongodb]`.
+    MongoDb,
+    /// In the table of `[dynamodb]`.
+    DynamoDb,
+}
+
 /// Where receipts go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiptStore {
     /// Into `data.dir`, or into memory as the messages.
     Embedded,
+    /// Into `[redis]`.
+    Redis,
+    /// Into `[mongodb]`.
+    MongoDb,
     /// To standard output, one JSON line each.
     Lines,
     /// To the queue with this name or address.

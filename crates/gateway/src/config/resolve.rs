@@ -10,13 +10,13 @@ use tracing::level_filters::LevelFilter;
 
 use super::check::Reader;
 use super::fault::Fault;
-use super::lanes;
 use super::raw::Settings;
-use super::remote::read as remote;
+use super::remote::{AlarmsShared, read as remote};
 use super::sections::{
     AlertsConfig, ClockConfig, Config, ConsentConfig, ConsentValidity, DataConfig, HoldConfig,
     HoldKind, HttpConfig, LogConfig, LogFormat, ReleaseConfig, RulesConfig,
 };
+use super::{engines, lanes};
 use crate::secret::Secret;
 
 const fn seconds(from: i64, to: i64) -> RangeInclusive<SignedDuration> {
@@ -92,6 +92,7 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
         freeze: read.duration("clock.freeze", FREEZE),
     };
     let receipts = remote::receipts(read);
+    let (redis, mongodb) = (engines::redis(read), engines::mongodb(read));
     let (dynamodb, aws) = (remote::dynamodb(read), remote::aws(read));
     let lanes = lanes::lanes(read, release.lease_ttl);
     let (sources, lambda) = (remote::sources(read), remote::lambda(read));
@@ -105,6 +106,8 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
             rules,
             consent,
             receipts,
+            redis,
+            mongodb,
             dynamodb,
             aws,
             http,
@@ -287,9 +290,15 @@ fn alerts(read: &mut Reader<'_>) -> AlertsConfig {
         "en" => Ok(Language::English),
         _ => Err("must be \"ko\" or \"en\"".to_owned()),
     });
+    let shared = [
+        ("none", AlarmsShared::None),
+        ("redis", AlarmsShared::Redis),
+        ("mongodb", AlarmsShared::MongoDb),
+        ("dynamodb", AlarmsShared::DynamoDb),
+    ];
     AlertsConfig {
         slack_url,
-        shared: read.choice("alerts.shared", &[("none", false), ("dynamodb", true)]),
+        shared: read.choice("alerts.shared", &shared),
         language: language.unwrap_or(Language::Korean),
         repeat_after: read.duration("alerts.repeat_after", REPEAT_AFTER),
         nothing_moved_after: read.duration("alerts.nothing_moved_after", NOTHING_MOVED_AFTER),

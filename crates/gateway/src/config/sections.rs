@@ -9,9 +9,10 @@ use jiff::SignedDuration;
 use nightgate_core::{Channel, House, Language, Purpose};
 use tracing::level_filters::LevelFilter;
 
+use super::engines::{MongoConfig, RedisConfig};
 use super::remote::{
-    AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, ReceiptStore,
-    ReceiptsConfig, SourceConfig, SqsHoldConfig,
+    AlarmsShared, AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig,
+    ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
 };
 use crate::secret::Secret;
 
@@ -30,6 +31,10 @@ pub struct Config {
     pub consent: ConsentConfig,
     /// `[receipts]`.
     pub receipts: ReceiptsConfig,
+    /// `[redis]`.
+    pub redis: RedisConfig,
+    /// `[mongodb]`.
+    pub mongodb: MongoConfig,
     /// `[dynamodb]`.
     pub dynamodb: DynamoConfig,
     /// `[aws]`.
@@ -67,6 +72,10 @@ pub enum HoldKind {
     Shelf,
     /// In a file in `data.dir`.
     Sqlite,
+    /// In `[redis]`.
+    Redis,
+    /// In `[mongodb]`.
+    MongoDb,
     /// In queues of SQS.
     Sqs,
     /// Nowhere: gone at exit.
@@ -81,7 +90,14 @@ impl Default for HoldKind {
 
 impl HoldKind {
     /// Every store, the usual ones first.
-    pub const ALL: [Self; 4] = [Self::Shelf, Self::Sqlite, Self::Sqs, Self::Memory];
+    pub const ALL: [Self; 6] = [
+        Self::Shelf,
+        Self::Sqlite,
+        Self::Redis,
+        Self::MongoDb,
+        Self::Sqs,
+        Self::Memory,
+    ];
     /// The store that the default file names: `the_default_file_names_the_default_store`.
     pub const DEFAULT: Self = Self::Shelf;
 
@@ -91,6 +107,8 @@ impl HoldKind {
         match self {
             Self::Shelf => "shelf",
             Self::Sqlite => "sqlite",
+            Self::Redis => "redis",
+            Self::MongoDb => "mongodb",
             Self::Sqs => "sqs",
             Self::Memory => "memory",
         }
@@ -300,8 +318,8 @@ pub struct WebhookConfig {
 pub struct AlertsConfig {
     /// Slack incoming webhook, if any: `https`, or `http` on loopback.
     pub slack_url: Option<Secret>,
-    /// Whether processes agree who tells Slack, in the table of `[dynamodb]`.
-    pub shared: bool,
+    /// Where processes agree who tells Slack.
+    pub shared: AlarmsShared,
     /// Language of alarms.
     pub language: Language,
     /// How often an alarm that lasts is raised again.

@@ -9,8 +9,8 @@ use serde_json::{Value as Json, json};
 
 use super::clock::StoppedClock;
 use super::functions::{Failed, FunctionParts, Functions, short};
-use crate::cli::beyond::Beyond;
 use crate::cli::road::Road;
+use crate::cli::together::Watching;
 use crate::cli::{self, Failure, RUNTIME_API};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigFile, FILE_DEFAULT, LogFormat, Sources};
@@ -47,7 +47,7 @@ pub async fn run() -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    let (functions, clock) = opened;
+    let (functions, clock, _watching) = opened;
     let functions = Arc::new(functions);
     clock.stops();
     let answer = move |event: LambdaEvent<Json>| {
@@ -64,7 +64,7 @@ pub async fn run() -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("the Lambda runtime failed: {error}")))
 }
 
-async fn open() -> Result<(Functions, Arc<StoppedClock>), Failure> {
+async fn open() -> Result<(Functions, Arc<StoppedClock>, Watching), Failure> {
     for variable in NEEDED {
         if std::env::var_os(variable).is_none() {
             let text = format!("{variable} is not set: {RUNTIME_API} is, and Lambda sets both");
@@ -82,7 +82,7 @@ async fn open() -> Result<(Functions, Arc<StoppedClock>), Failure> {
     let clock = Arc::new(StoppedClock::new(Arc::new(SystemClock::default())));
     let as_clock: Arc<dyn Clock> = clock.clone();
     let road = Road::open(&config, as_clock, fastrand::Rng::new()).await?;
-    let sources = Beyond::new(&config).sources(&config, &road).await?;
+    let sources = road.beyond.aws.sources(&config, &road).await?;
     let functions = Functions::new(FunctionParts {
         clock: road.clock,
         hold: road.hold,
@@ -94,7 +94,7 @@ async fn open() -> Result<(Functions, Arc<StoppedClock>), Failure> {
         release_on_receive: config.lambda.release_on_receive,
         sweep_every: short(config.release.sweep_every),
     });
-    Ok((functions, clock))
+    Ok((functions, clock, road.watching))
 }
 
 /// The environment, and the file beside the binary unless another is named.

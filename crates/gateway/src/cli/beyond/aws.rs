@@ -25,12 +25,12 @@ use crate::sink::Sink;
 use crate::sink::sqs::{SqsSink, SqsSinkOptions};
 
 /// AWS as the configuration has it.
-pub(crate) struct Beyond {
+pub(crate) struct AwsWay {
     options: AwsOptions,
     aws: OnceCell<Aws>,
 }
 
-impl Beyond {
+impl AwsWay {
     /// As `config` has it. Nothing is connected yet.
     #[must_use]
     pub(crate) fn new(config: &Config) -> Self {
@@ -121,7 +121,7 @@ impl Beyond {
     /// Starts them until `stopped`.
     ///
     /// # Errors
-    /// As [`Beyond::sources`].
+    /// As [`AwsWay::sources`].
     pub(crate) async fn start_sources(
         &self,
         config: &Config,

@@ -56,7 +56,7 @@ impl Backup {
         let copied = opened.hold.backup(&to, now).await?;
         let report = match config.hold.store {
             HoldKind::Shelf => verify::check(&to).await?,
-            HoldKind::Sqlite | HoldKind::Sqs | HoldKind::Memory => Report::default(),
+            _ => Report::default(),
         };
         if common.json {
             let (sound, path) = (report.is_sound(), to.display().to_string());

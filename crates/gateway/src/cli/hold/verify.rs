@@ -35,12 +35,9 @@ impl Verify {
     pub(super) async fn run(self, common: &Common) -> Done {
         let config = common.load()?.config;
         let report = match (&self.dir, config.hold.store) {
-            (None, HoldKind::Sqlite | HoldKind::Sqs | HoldKind::Memory) => {
-                let opened = stores::all(&config).await?;
-                opened.hold.verify().await?
-            }
-            (None, HoldKind::Shelf) => check(&there(&config)?).await?,
             (Some(dir), _) => check(dir).await?,
+            (None, HoldKind::Shelf) => check(&there(&config)?).await?,
+            (None, _) => stores::all(&config).await?.hold.verify().await?,
         };
         say(&report, common.json, common.language_of(&config))?;
         Ok(if report.is_sound() {

@@ -78,6 +78,8 @@ pub(in crate::config) fn consent(
 ) -> (ConsentStore, Option<ConsentHttpConfig>) {
     let stores = [
         ("embedded", ConsentStore::Embedded),
+        ("redis", ConsentStore::Redis),
+        ("mongodb", ConsentStore::MongoDb),
         ("dynamodb", ConsentStore::DynamoDb),
         ("http", ConsentStore::Http),
     ];
@@ -121,16 +123,22 @@ pub(in crate::config) fn receipts(read: &mut Reader<'_>) -> ReceiptsConfig {
     enum Kind {
         #[default]
         Embedded,
+        Redis,
+        MongoDb,
         Lines,
         Sqs,
     }
     let kinds = [
         ("embedded", Kind::Embedded),
+        ("redis", Kind::Redis),
+        ("mongodb", Kind::MongoDb),
         ("lines", Kind::Lines),
         ("sqs", Kind::Sqs),
     ];
     let store = match read.choice("receipts.store", &kinds) {
         Kind::Embedded => ReceiptStore::Embedded,
+        Kind::Redis => ReceiptStore::Redis,
+        Kind::MongoDb => ReceiptStore::MongoDb,
         Kind::Lines => ReceiptStore::Lines,
         Kind::Sqs => ReceiptStore::Sqs(queue(read, "receipts.sqs.queue")),
     };

@@ -1,4 +1,4 @@
-//! A build that knows nothing beyond this machine: each question is answered with what to build.
+//! A build without AWS in it: each question is answered with what to build.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::sink::Sink;
 
 /// Nothing.
 #[derive(Debug)]
-pub(crate) struct Beyond;
+pub(crate) struct AwsWay;
 
-impl Beyond {
+impl AwsWay {
     /// Nothing, whatever is configured.
     #[must_use]
     pub(crate) fn new(_: &Config) -> Self {
@@ -80,7 +80,5 @@ impl Beyond {
 }
 
 fn missing(what: &str) -> Failure {
-    Failure::usage(format!(
-        "{what} needs a build with AWS in it: cargo build --release --features full"
-    ))
+    super::not_built(what, "AWS")
 }
