@@ -25,7 +25,7 @@ const LOOK_UP_EVERY: u64 = 100;
 const RECIPIENTS: usize = 50;
 
 /// E-mail may carry advertising at any hour, so this test needs no other clock.
-fn line(n: usize) -> Value {
+pub(crate) fn line(n: usize) -> Value {
     let (name, channel, purpose) = match n % 2 {
         0 => ("ad", "email", "advertising"),
         _ => ("info", "sms", "informational"),
@@ -38,20 +38,20 @@ fn line(n: usize) -> Value {
         "purpose": purpose, "campaign": format!("c{}", n % 3), "body": "hello"})
 }
 
-fn is_advertising(id: &str) -> bool {
+pub(crate) fn is_advertising(id: &str) -> bool {
     id.starts_with("ad-")
 }
 
 /// What the gateway has acknowledged, and what it must still be told.
-struct Producer {
-    open: Vec<usize>,
-    acknowledged: HashSet<String>,
+pub(crate) struct Producer {
+    pub(crate) open: Vec<usize>,
+    pub(crate) acknowledged: HashSet<String>,
 }
 
 impl Producer {
     /// Sends the next `share` messages. What an answer names is acknowledged, also when the rest of
     /// the answers never came because the process died. `seen` is called with each answer's number.
-    async fn produce(
+    pub(crate) async fn produce(
         &mut self,
         gateway: &Gateway,
         share: usize,
@@ -91,7 +91,7 @@ fn config(receiver: &Receiver) -> String {
     format!("{lane}[release]\nlease_ttl = \"5s\"\ntick_max = 500\n")
 }
 
-async fn consents(gateway: &Gateway) {
+pub(crate) async fn consents(gateway: &Gateway) {
     let grant = |n: usize| {
         json!({"recipient": format!("r{n}@mail.example"), "scope": "general",
             "at": "2026-11-01T12:00:00+09:00"})
@@ -101,7 +101,7 @@ async fn consents(gateway: &Gateway) {
 }
 
 /// The receipts of every message, in the order they were filed.
-async fn trails(gateway: &Gateway) -> HashMap<String, Vec<String>> {
+pub(crate) async fn trails(gateway: &Gateway) -> HashMap<String, Vec<String>> {
     let mut trails = HashMap::<String, Vec<String>>::new();
     let receipts = gateway.get("/v1/receipts").await;
     assert_eq!(receipts.status, 200);

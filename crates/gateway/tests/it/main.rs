@@ -33,6 +33,8 @@ mod million;
 mod schema;
 #[cfg(test)]
 mod secrets;
+#[cfg(all(test, feature = "redis"))]
+mod several;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]
