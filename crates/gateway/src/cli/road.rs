@@ -280,7 +280,7 @@ pub(super) async fn ports(
         let slack: Arc<dyn AlertPort> = Arc::new(SlackPort::new(&options, Arc::clone(clock))?);
         ports.push(match config.alerts.shared {
             true => {
-                let claims = beyond.claims(config).await?;
+                let claims = beyond.claims(config, clock).await?;
                 Arc::new(OncePort::new(slack, claims, config.alerts.repeat_after))
             }
             false => slack,

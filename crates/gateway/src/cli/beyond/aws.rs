@@ -87,7 +87,7 @@ impl Beyond {
             openings: own.openings.clone(),
             probe_every: own.probe_every,
             pollers: own.pollers,
-            marks: self.marks(config).await?,
+            marks: self.marks(config, clock).await?,
             ..SqsHoldOptions::new(&own.prefix, lanes.collect())
         };
         let queues = self.queues().await?;
@@ -95,11 +95,15 @@ impl Beyond {
         Ok(Arc::new(hold))
     }
 
-    async fn marks(&self, config: &Config) -> Result<Option<Arc<dyn Marks>>, Failure> {
-        match config.hold.sqs.recalls {
-            Recalls::None => Ok(None),
-            Recalls::DynamoDb => self.tables(config).await.map(|tables| Some(tables.marks())),
-        }
+    async fn marks(
+        &self,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Option<Arc<dyn Marks>>, Failure> {
+        Ok(match config.hold.sqs.recalls {
+            Recalls::None => None,
+            Recalls::DynamoDb => Some(self.tables(config, clock).await?.marks()),
+        })
     }
 
     /// The sources that are configured, into the gate of `road`.
@@ -186,16 +190,19 @@ impl Beyond {
         config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn ConsentBook>, Failure> {
-        let tables = self.tables(config).await?;
-        Ok(tables.consent(Arc::clone(clock)))
+        Ok(self.tables(config, clock).await?.consent())
     }
 
-    pub(crate) async fn claims(&self, config: &Config) -> Result<Arc<dyn Claims>, Failure> {
-        Ok(self.tables(config).await?.claims())
+    pub(crate) async fn claims(
+        &self,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Claims>, Failure> {
+        Ok(self.tables(config, clock).await?.claims())
     }
 
-    async fn tables(&self, config: &Config) -> Result<Tables, Failure> {
-        Tables::new(self.aws().await?, &config.dynamodb.table)
+    async fn tables(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<Tables, Failure> {
+        Tables::new(self.aws().await?, &config.dynamodb.table, clock)
     }
 }
 

@@ -13,14 +13,14 @@ use crate::hold::sqs::marks::Marks;
 pub(super) enum Tables {}
 
 impl Tables {
-    pub(super) fn new(_: &Aws, table: &str) -> Result<Self, Failure> {
+    pub(super) fn new(_: &Aws, table: &str, _: &Arc<dyn Clock>) -> Result<Self, Failure> {
         Err(Failure::usage(format!(
             "the table {table} needs a build with DynamoDB in it: cargo build --release --features \
              full"
         )))
     }
 
-    pub(super) fn consent(&self, _: Arc<dyn Clock>) -> Arc<dyn ConsentBook> {
+    pub(super) fn consent(&self) -> Arc<dyn ConsentBook> {
         match *self {}
     }
 

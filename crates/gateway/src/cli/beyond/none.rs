@@ -66,7 +66,11 @@ impl Beyond {
         Err(missing("`receipts.store` = \"sqs\""))
     }
 
-    pub(crate) async fn claims(&self, _: &Config) -> Result<Arc<dyn Claims>, Failure> {
+    pub(crate) async fn claims(
+        &self,
+        _: &Config,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Claims>, Failure> {
         Err(missing("`alerts.shared` = \"dynamodb\""))
     }
 
