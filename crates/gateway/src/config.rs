@@ -23,8 +23,8 @@ pub use self::fault::{Fault, Faults, Origin};
 pub use self::raw::{DEFAULT_TOML, Setting};
 use self::raw::{Layer, Settings, Shape};
 pub use self::remote::{
-    AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening, Recalls,
-    ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
+    AwsConfig, ClaimStore, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening,
+    Recalls, ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
 };
 pub use self::sections::{
     AlertsConfig, ClockConfig, Config, ConsentConfig, ConsentValidity, DataConfig, HoldConfig,

@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, PutRequest, ReturnValuesOnConditionCheckFailure,
+    WriteRequest,
+};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
@@ -21,6 +25,14 @@ use crate::error::{Error, Kind, Result};
 /// Most keys in one BatchGetItem.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
 const GET_MAX: usize = 100;
+/// Most items in one BatchWriteItem.
+const WRITE_MAX: usize = 25;
+/// What DynamoDB says when it is asked for more than it gives.
+const BUSY: [&str; 3] = [
+    "ThrottlingException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+];
 /// Requests under way at once, for each call.
 pub const REQUESTS_MAX: usize = 32;
 /// How often what a busy table left out is asked for again.
@@ -50,6 +62,13 @@ impl Words {
     #[must_use]
     pub fn text(mut self, placeholder: &str, value: &str) -> Self {
         self.values.insert(placeholder.to_owned(), text(value));
+        self
+    }
+
+    /// With the value that `:…` stands for.
+    #[must_use]
+    pub fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
+        self.values.insert(placeholder.to_owned(), value);
         self
     }
 
@@ -129,6 +148,84 @@ impl Table {
                 _ => Err(self.fault(op, &error)),
             },
         }
+    }
+
+    /// Puts an item if `condition` holds for what is there; gives what is there if it does not. It
+    /// may be carried out twice, so the condition must hold for the item itself. A busy table is
+    /// asked again a few times.
+    ///
+    /// # Errors
+    /// `Unavailable`; then it may have been put.
+    pub async fn put_if(
+        &self,
+        op: &str,
+        item: Item,
+        condition: &str,
+        words: &Words,
+    ) -> Result<Option<Item>> {
+        let keys = ["pk", "sk"].map(|name| (name.to_owned(), item.get(name).cloned()));
+        let put = self
+            .client
+            .put_item()
+            .table_name(&*self.name)
+            .set_item(Some(item))
+            .condition_expression(condition)
+            .set_expression_attribute_names(words.names())
+            .set_expression_attribute_values(words.values())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let error = match self.patiently(|| put.clone().send()).await {
+            Ok(_) => return Ok(None),
+            Err(error) => error,
+        };
+        let failed = match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => failed,
+            _ => return Err(self.fault(op, &error)),
+        };
+        if let Some(item) = failed.item() {
+            return Ok(Some(item.clone()));
+        }
+        // Not every server of this protocol tells what is there.
+        let keys = keys
+            .into_iter()
+            .filter_map(|(name, key)| Some((name, key?)));
+        Ok(self.get(op, vec![keys.collect()]).await?.pop())
+    }
+
+    /// Puts items whose keys differ from one another, whatever was there. A busy table is asked
+    /// again a few times.
+    ///
+    /// # Errors
+    /// `Unavailable`; then some may have been put.
+    pub async fn write(&self, op: &str, items: Vec<Item>) -> Result<()> {
+        let mut writes = Vec::new();
+        for items in items.chunks(WRITE_MAX) {
+            writes.push(self.write_some(op, items).boxed());
+        }
+        let writes = stream::iter(writes).buffer_unordered(REQUESTS_MAX);
+        writes.try_collect().await
+    }
+
+    async fn write_some(&self, op: &str, items: &[Item]) -> Result<()> {
+        let write = |item: &Item| {
+            let put = PutRequest::builder().set_item(Some(item.clone())).build();
+            let put = put.map_err(|error| Error::new(Kind::Invalid, self.part, op).with(error))?;
+            Ok(WriteRequest::builder().put_request(put).build())
+        };
+        let mut left = items.iter().map(write).collect::<Result<Vec<_>>>()?;
+        for again in 0..=AGAIN_MAX {
+            self.rest(again).await;
+            let write = self.client.batch_write_item();
+            let write = write.request_items(&*self.name, std::mem::take(&mut left));
+            let written = self.patiently(|| write.clone().send()).await;
+            let written = written.map_err(|error| self.fault(op, &error))?;
+            let unprocessed = written.unprocessed_items;
+            match unprocessed.and_then(|mut all| all.remove(&*self.name)) {
+                Some(unprocessed) if !unprocessed.is_empty() => left = unprocessed,
+                _ => return Ok(()),
+            }
+        }
+        let op = format!("{op}: the table left {} of them out", left.len());
+        Err(Error::new(Kind::Unavailable, self.part, op))
     }
 
     /// Carries `change` out on the item under `key` if `condition` holds; says whether it did.
@@ -232,6 +329,25 @@ impl Table {
         }
     }
 
+    /// Makes a request again while the table is busy, a few times.
+    async fn patiently<T, E, R, F>(
+        &self,
+        request: impl Fn() -> F,
+    ) -> std::result::Result<T, SdkError<E, R>>
+    where
+        E: ProvideErrorMetadata,
+        F: Future<Output = std::result::Result<T, SdkError<E, R>>>,
+    {
+        let mut again = 0;
+        loop {
+            match request().await {
+                Err(error) if again < AGAIN_MAX && is_busy(&error) => again += 1,
+                answer => return answer,
+            }
+            self.rest(again).await;
+        }
+    }
+
     fn fault<E, R>(&self, op: &str, error: &SdkError<E, R>) -> Error
     where
         E: ProvideErrorMetadata + StdError + 'static,
@@ -239,6 +355,14 @@ impl Table {
     {
         Error::new(Kind::Unavailable, self.part, op).with(why(error))
     }
+}
+
+/// Whether the table is asked for more than it gives.
+fn is_busy<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    let code = error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code);
+    code.is_some_and(|code| BUSY.contains(&code))
 }
 
 /// A text as an attribute.

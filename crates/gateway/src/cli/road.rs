@@ -93,6 +93,7 @@ impl Road {
             hold,
             consent,
             receipts,
+            attempts,
         } = stores;
         let rules = Arc::new(rules(config)?);
         let decider = Arc::new(Decider::new(
@@ -128,7 +129,7 @@ impl Road {
             freeze: Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze)),
             random: Mutex::new(random),
         };
-        let releaser = Releaser::new(lanes.zip(sinks).collect(), parts);
+        let releaser = Releaser::with_attempts(lanes.zip(sinks).collect(), parts, attempts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
         Ok(Self {
             clock,

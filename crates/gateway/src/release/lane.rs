@@ -8,6 +8,7 @@ use nightgate_core::Purpose;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::attempts::Attempts;
 use super::books::Learned;
 use super::forecast::{Rate, drained_at};
 use super::freeze::Frost;
@@ -110,6 +111,7 @@ pub struct LaneReleaser {
     pub(super) options: LaneOptions,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) parts: Arc<ReleaserParts>,
+    pub(super) attempts: Arc<dyn Attempts>,
     state: Mutex<LaneState>,
     status: StdMutex<LaneStatus>,
 }
@@ -130,7 +132,12 @@ struct LaneState {
 impl LaneReleaser {
     /// A releaser for one lane.
     #[must_use]
-    pub fn new(options: LaneOptions, sink: Arc<dyn Sink>, parts: Arc<ReleaserParts>) -> Self {
+    pub fn new(
+        options: LaneOptions,
+        sink: Arc<dyn Sink>,
+        parts: Arc<ReleaserParts>,
+        attempts: Arc<dyn Attempts>,
+    ) -> Self {
         let state = LaneState {
             limiter: Limiter::new(options.pace),
             rate: Rate::default(),
@@ -156,6 +163,7 @@ impl LaneReleaser {
             options,
             sink,
             parts,
+            attempts,
             state,
             status,
         }

@@ -7,6 +7,7 @@
 //! next is lent, decided and put on file, and what came of the one before is filed and settled.
 //! When a tick returns, nothing of it is under way any more; ticks of one lane never overlap.
 
+pub mod attempts;
 mod books;
 pub mod forecast;
 pub mod freeze;
@@ -19,7 +20,6 @@ mod prepare;
 pub mod releaser;
 pub mod run;
 mod tally;
-mod trail;
 
 pub use lane::{LaneOptions, LaneReleaser, LaneStatus, OnUnknown};
 pub use releaser::{Releaser, ReleaserParts};

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 
+use super::attempts::Attempts;
+use super::attempts::receipts::ReceiptAttempts;
 use super::freeze::Freeze;
 use super::lane::{LaneOptions, LaneReleaser, LaneStatus};
 use super::tally::Tick;
@@ -54,12 +56,27 @@ pub struct Releaser {
 impl Releaser {
     /// A releaser for these lanes, each with its sink. The wall clock is trusted as it stands now;
     /// any later step of it is noticed.
+    /// What may have gone is told by the receipts.
     #[must_use]
     pub fn new(lanes: Vec<(LaneOptions, Arc<dyn Sink>)>, parts: ReleaserParts) -> Self {
+        let attempts = Arc::new(ReceiptAttempts::new(Arc::clone(&parts.receipts)));
+        Self::with_attempts(lanes, parts, attempts)
+    }
+
+    /// The same, where `attempts` tell what may have gone.
+    #[must_use]
+    pub fn with_attempts(
+        lanes: Vec<(LaneOptions, Arc<dyn Sink>)>,
+        parts: ReleaserParts,
+        attempts: Arc<dyn Attempts>,
+    ) -> Self {
         // The first look, while nothing has failed or stalled yet: a step after it is noticed.
         parts.freeze.look(&*parts.clock);
         let parts = Arc::new(parts);
-        let lane = |(options, sink)| Arc::new(LaneReleaser::new(options, sink, Arc::clone(&parts)));
+        let lane = |(options, sink)| {
+            let (parts, attempts) = (Arc::clone(&parts), Arc::clone(&attempts));
+            Arc::new(LaneReleaser::new(options, sink, parts, attempts))
+        };
         let lanes = lanes.into_iter().map(lane).collect();
         Self { lanes, parts }
     }

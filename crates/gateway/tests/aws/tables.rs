@@ -24,9 +24,9 @@ use nightgate_core::{Basis, RecipientKey, Scope};
 
 use crate::emulators::{Emulator, Kind as Server};
 
-const TABLE: &str = "nightgate";
+pub(crate) const TABLE: &str = "nightgate";
 
-fn client(url: &str) -> Client {
+pub(crate) fn client(url: &str) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("ap-northeast-2"))

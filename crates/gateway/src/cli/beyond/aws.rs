@@ -21,6 +21,7 @@ use crate::hold::{HoldStore, Lane};
 use crate::ingest::sqs::{Mapping, Source, SourceOptions, SourceParts};
 use crate::receipt::ReceiptLog;
 use crate::receipt::sqs::SqsLog;
+use crate::release::attempts::Attempts;
 use crate::sink::Sink;
 use crate::sink::sqs::{SqsSink, SqsSinkOptions};
 
@@ -199,6 +200,15 @@ impl Beyond {
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn Claims>, Failure> {
         Ok(self.tables(config, clock).await?.claims())
+    }
+
+    pub(crate) async fn attempts(
+        &self,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Attempts>, Failure> {
+        let horizon = config.hold.keep_ids;
+        Ok(self.tables(config, clock).await?.attempts(horizon))
     }
 
     async fn tables(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<Tables, Failure> {

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use crate::alert::once::Claims;
 use crate::aws::client::Aws;
 use crate::cli::Failure;
 use crate::clock::Clock;
 use crate::consent::ConsentBook;
 use crate::hold::sqs::marks::Marks;
+use crate::release::attempts::Attempts;
 
 /// No table: there is none to make.
 pub(super) enum Tables {}
@@ -25,6 +28,10 @@ impl Tables {
     }
 
     pub(super) fn claims(&self) -> Arc<dyn Claims> {
+        match *self {}
+    }
+
+    pub(super) fn attempts(&self, _: SignedDuration) -> Arc<dyn Attempts> {
         match *self {}
     }
 

@@ -13,6 +13,7 @@ use crate::config::{Config, SqsSinkConfig};
 use crate::consent::ConsentBook;
 use crate::hold::HoldStore;
 use crate::receipt::ReceiptLog;
+use crate::release::attempts::Attempts;
 use crate::sink::Sink;
 
 /// Nothing.
@@ -72,6 +73,14 @@ impl Beyond {
         _: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn Claims>, Failure> {
         Err(missing("`alerts.shared` = \"dynamodb\""))
+    }
+
+    pub(crate) async fn attempts(
+        &self,
+        _: &Config,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Attempts>, Failure> {
+        Err(missing("`hold.sqs.attempts` = \"dynamodb\""))
     }
 
     pub(crate) async fn consent(

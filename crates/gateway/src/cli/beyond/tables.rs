@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
+use jiff::SignedDuration;
 
 use crate::alert::once::Claims;
 use crate::alert::once::dynamodb::DynamoClaims;
@@ -14,6 +15,8 @@ use crate::consent::ConsentBook;
 use crate::consent::dynamodb::DynamoBook;
 use crate::hold::sqs::marks::Marks;
 use crate::hold::sqs::marks::dynamodb::DynamoMarks;
+use crate::release::attempts::Attempts;
+use crate::release::attempts::dynamodb::DynamoAttempts;
 
 /// The table.
 pub(super) struct Tables(Table);
@@ -30,6 +33,10 @@ impl Tables {
 
     pub(super) fn claims(&self) -> Arc<dyn Claims> {
         Arc::new(DynamoClaims::new(&self.0))
+    }
+
+    pub(super) fn attempts(&self, horizon: SignedDuration) -> Arc<dyn Attempts> {
+        Arc::new(DynamoAttempts::new(&self.0, horizon))
     }
 
     pub(super) fn marks(&self) -> Arc<dyn Marks> {

@@ -22,6 +22,7 @@ use crate::hold::shelf::{Options, ShelfHold};
 use crate::hold::{Held, HoldStore, Lane, Shelf};
 use crate::receipt::memory::MemoryLog;
 use crate::receipt::{Event, Filed as FiledReceipt, Receipt, ReceiptAsk, ReceiptLog};
+use crate::release::attempts::receipts::ReceiptAttempts;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
 use crate::release::{LaneOptions, OnUnknown, ReleaserParts};
@@ -186,7 +187,8 @@ impl World {
             random: Mutex::new(fastrand::Rng::with_seed(1)),
         };
         let sink = Arc::clone(&provider) as _;
-        let lane = LaneReleaser::new(options(), sink, Arc::new(parts));
+        let attempts = Arc::new(ReceiptAttempts::new(Arc::clone(&parts.receipts)));
+        let lane = LaneReleaser::new(options(), sink, Arc::new(parts), attempts);
         Self {
             clock,
             hold,
