@@ -59,7 +59,7 @@ async fn life(processes: &[&dyn Attempts]) -> Vec<String> {
                 .unwrap();
             continue;
         }
-        let mut claim = claim(dice.usize(..8), dice.i64(..3), dice.u64(..40), now);
+        let mut claim = claim(dice.usize(..8), dice.i64(0..3), dice.u64(..40), now);
         claim.lapsed = dice.bool();
         if claim.lapsed {
             told.push(format!(

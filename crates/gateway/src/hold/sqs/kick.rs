@@ -111,6 +111,7 @@ impl SqsHold {
             }
         }
         let kicked = gone.len() as u64;
+        lane.buried_changed();
         for answer in self.all(&lane.buried, Entries::Delete(gone)).await {
             fault = answer.err().or(fault);
         }

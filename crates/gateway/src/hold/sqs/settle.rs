@@ -95,6 +95,9 @@ impl SqsHold {
         let delays: Vec<_> = messages.iter().map(|message| message.delay).collect();
         let queue = place.map_or(&lane.buried, |place| &lane.places[place].queue);
         let answers = self.all(queue, Entries::Send(messages)).await;
+        if place.is_none() {
+            lane.buried_changed();
+        }
         let mut sent = Vec::with_capacity(kept.len());
         for ((ending, delay), answer) in kept.into_iter().zip(delays).zip(answers) {
             match answer {
