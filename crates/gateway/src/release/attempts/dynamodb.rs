@@ -33,7 +33,8 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_hours(15 * 24);
 const UNSURE_MAX: usize = 100_000;
 /// May be taken by anybody: never claimed, ours already (the answer was lost), given back, or past
 /// its time and not yet taken away.
-const FREE: &str = "attribute_not_exists(#loan) OR #loan = :loan OR #state = :free OR #ttl <= :now";
+const FREE: &str = "attribute_not_exists(#loan) OR #state = :free OR #ttl <= :now OR \
+                    (#loan = :loan AND #state = :open)";
 /// As it was when it was judged.
 const SAME: &str = "#loan = :seen AND #state = :state";
 
@@ -67,6 +68,7 @@ impl DynamoAttempts {
             .name("#ttl", "ttl")
             .text(":loan", &loan(claim.token))
             .text(":free", word(State::Free))
+            .text(":open", word(State::Open))
             .value(":now", ttl(now));
         let mut old = self.table.put_if(OP, item.clone(), FREE, &words).await?;
         for _ in 0..CHANGED_MAX {
