@@ -305,7 +305,7 @@ def main():
     parser.add_argument("--note-max", type=int, default=5_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only-ours", action="store_true")
-    parser.add_argument("--stub", action="store_true", help="also beside a stub that answers at once")
+    parser.add_argument("--stub", action="store_true", help="also beside one that answers at once")
     parser.add_argument("--only-stub", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     asked = parser.parse_args()

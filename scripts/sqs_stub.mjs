@@ -1,6 +1,6 @@
-// Answers SQS's JSON protocol at once, so that a client's own cost can be measured: it keeps what is
-// sent in memory, gives every message once in full batches, and forgets what is deleted. No visibility,
-// no digests, no waiting: a queue that is empty says so at once.
+// Answers SQS's JSON protocol at once, so that a client's own cost can be measured: it keeps what
+// is sent in memory, gives every message once in full batches, and forgets what is deleted. No
+// visibility, no digests, no waiting: a queue that is empty says so at once.
 //
 //   node sqs_stub.mjs PORT        a line on standard input: the requests since the last, as JSON
 import { createServer } from "node:http";

@@ -1,5 +1,5 @@
-//! One table of DynamoDB, as every part that keeps something in it uses it: partition key `pk`, sort
-//! key `sk`, both texts, and `ttl` for what is to vanish by itself.
+//! One table of DynamoDB, as every part that keeps something in it uses it: partition key `pk`,
+//! sort key `sk`, both texts, and `ttl` for what is to vanish by itself.
 //!
 //! Items hold recipients, so neither request nor answer gets into the text of a fault.
 

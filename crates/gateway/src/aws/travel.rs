@@ -189,8 +189,8 @@ pub fn leave(message: &Message) -> Result<Outgoing, FieldFault> {
 }
 
 /// The group that a message came with, if it came from SQS and had one. On a standard queue it
-/// makes the queue fair: nobody's many messages keep those of others waiting.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html>
+/// makes the queue fair: nobody's many messages keep those of others waiting ("Amazon SQS fair
+/// queues" of the developer guide).
 #[must_use]
 pub fn group(message: &Message) -> Option<String> {
     let side: Side = serde_json::from_str(message.attributes.get(SIDE)?).ok()?;

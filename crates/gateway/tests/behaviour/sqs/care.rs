@@ -271,7 +271,7 @@ async fn a_daemon_on_an_idle_lane_asks_for_less_than_one_thing_a_second() {
     }
     let after = requests();
     let [looks, tags, receives, finds] = [0, 1, 2, 3].map(|op| after[op] - before[op]);
-    // Of two lanes: the ready queue every 5 s, two wait queues, what is buried and stops every 10 s.
+    // Of two lanes: the ready queue every 5 s, wait queues, what is buried and stops every 10 s.
     assert!((3500..=3700).contains(&looks), "{looks}");
     assert!((700..=740).contains(&tags), "{tags}");
     assert_eq!((receives, finds), (0, 0));
