@@ -238,3 +238,16 @@ async fn a_table_that_is_missing_claims_nothing_and_says_where_to_look() {
     let ended = vec![(claim(1, 0, 1, 0), Fate::Delivered)];
     assert!(attempts.conclude(ended, at(0)).await.is_err());
 }
+
+#[tokio::test]
+async fn what_is_put_aside_without_a_claim_is_nobodys() {
+    let emulator = Emulator::start(Kind::Ministack).await;
+    let client = make_table(&emulator.url).await;
+    let attempts = DynamoAttempts::new(&table(&client, TABLE), HORIZON);
+    let aside = vec![(claim(1, 0, 1, 0), Fate::PutAside)];
+    attempts.conclude(aside, at(0)).await.unwrap();
+    let told = attempts.trails(&[claim(1, 0, 1, 0)], at(1)).await.unwrap();
+    assert_eq!(told, [Trail::Clear]);
+    let trail = one(&attempts, asks(claim(1, 5, 2, 1)), 1).await;
+    assert_eq!(trail, Trail::Clear);
+}

@@ -244,6 +244,6 @@ async fn the_group_of_a_producer_stays_with_what_is_held_put_back_and_brought_ba
         let token = leased.iter().find(of).unwrap().token;
         let settle = Settle { token, verdict };
         hold.settle(vec![settle], now).await.unwrap();
-        assert_eq!(groups(queue), [tenant.clone()], "{queue}");
+        assert_eq!(groups(queue), std::slice::from_ref(&tenant), "{queue}");
     }
 }
