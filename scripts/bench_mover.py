@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Moving messages from a wait queue to the senders' queue: the original note's way beside ours.
 
-    scripts/bench_mover.py [--messages 10000 100000] [--note-max 5000] [--json] [--set KEY=VALUE ...]
+    scripts/bench_mover.py [--messages 10000 100000] [--note-max 5000] [--json] [--stub] [--set KEY=VALUE ...]
 
 Every row runs against the same emulator (fauxqs) in the same run. The note's way is written anew
 after what it does: a client for every message, one send for each, no waiting receive, a delete for
 ten. Its second row keeps one client. Ours is `nightgate drain` on messages that a gateway put into
 its own queues. Beyond --note-max messages the note's way is measured on so many.
+
+With --stub one more row: ours beside a server that answers every request at once
+(scripts/sqs_stub.mjs), whose CPU is our side's alone; --only-stub for that row alone.
 
 Requests are counted by the emulator. CPU is that of the mover's own process. `until moved` ends
 with the last message settled, `until exit` with the process.
@@ -39,15 +42,17 @@ BODY = "{} 고객님, 주문하신 상품이 내일 오전에 도착합니다. �
 
 
 class Emulator:
-    """fauxqs on a free port, ended with this process."""
+    """fauxqs, or the stub that answers at once, on a free port, ended with this process."""
 
-    def __init__(self):
+    def __init__(self, stub: bool = False):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        script = ROOT / "crates/gateway/tests/aws/run/fauxqs.mjs"
+        script = [ROOT / "crates/gateway/tests/aws/run/fauxqs.mjs", TOOLS]
+        if stub:
+            script = [ROOT / "scripts/sqs_stub.mjs"]
         self.process = subprocess.Popen(
-            ["node", script, TOOLS, str(port)],
+            ["node", *script, str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -58,7 +63,7 @@ class Emulator:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.1)
-        sys.exit("fauxqs does not answer")
+        sys.exit("the emulator does not answer")
 
     def counts(self) -> dict:
         """Requests since the last call."""
@@ -149,8 +154,8 @@ def beside(world, run) -> dict:
 class World:
     """The emulator, the queues, and the binary with its settings."""
 
-    def __init__(self, binary: str, settings: list):
-        self.emulator = Emulator()
+    def __init__(self, binary: str, settings: list, stub: bool = False):
+        self.emulator = Emulator(stub)
         self.client = connect(self.emulator.url)
         for kind in ["ready", "wait", "buried"]:
             self.client.create_queue(
@@ -300,9 +305,33 @@ def main():
     parser.add_argument("--note-max", type=int, default=5_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only-ours", action="store_true")
+    parser.add_argument("--stub", action="store_true", help="also beside one that answers at once")
+    parser.add_argument("--only-stub", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     asked = parser.parse_args()
-    world = World(os.environ.get("NIGHTGATE_BIN") or build(), asked.settings)
+    binary = os.environ.get("NIGHTGATE_BIN") or build()
+    rows = [] if asked.only_stub else compare(asked, binary)
+    if asked.stub or asked.only_stub:
+        rows += beside_stub(asked, binary)
+    print(json.dumps(rows, indent=2)) if asked.json else show(rows)
+
+
+def beside_stub(asked, binary: str) -> list:
+    """Ours beside a server that costs it no waiting: what is left is its own."""
+    world = World(binary, asked.settings, stub=True)
+    rows = []
+    try:
+        for count in asked.messages:
+            row = run_ours(world, count)
+            rows.append(finish(row, "`nightgate drain`, stub", count, world.emulator.counts()))
+    finally:
+        world.emulator.end()
+    return rows
+
+
+def compare(asked, binary: str) -> list:
+    """The ways beside each other on fauxqs."""
+    world = World(binary, asked.settings)
     rows = []
     try:
         for count in asked.messages:
@@ -321,7 +350,7 @@ def main():
                     print(json.dumps(rows[-1]), file=sys.stderr)
     finally:
         world.emulator.end()
-    print(json.dumps(rows, indent=2)) if asked.json else show(rows)
+    return rows
 
 
 if __name__ == "__main__":

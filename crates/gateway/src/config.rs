@@ -25,8 +25,8 @@ pub use self::fault::{Fault, Faults, Origin};
 pub use self::raw::{DEFAULT_TOML, Setting};
 use self::raw::{Layer, Settings, Shape};
 pub use self::remote::{
-    AlarmsShared, AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening,
-    Recalls, ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
+    AlarmsShared, AwsConfig, ClaimStore, ConsentHttpConfig, ConsentStore, DynamoConfig,
+    LambdaConfig, Opening, Recalls, ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
 };
 pub use self::sections::{
     AlertsConfig, ClockConfig, Config, ConsentConfig, ConsentValidity, DataConfig, HoldConfig,

@@ -188,6 +188,15 @@ pub fn leave(message: &Message) -> Result<Outgoing, FieldFault> {
     Ok(outgoing)
 }
 
+/// The group that a message came with, if it came from SQS and had one. On a standard queue it
+/// makes the queue fair: nobody's many messages keep those of others waiting ("Amazon SQS fair
+/// queues" of the developer guide).
+#[must_use]
+pub fn group(message: &Message) -> Option<String> {
+    let side: Side = serde_json::from_str(message.attributes.get(SIDE)?).ok()?;
+    side.group
+}
+
 /// Puts Nightgate's own attributes on a message, as far as there is room: SQS takes
 /// [`ATTRIBUTES_MAX`] and [`BYTES_MAX`], and the producer's own are never dropped. If only one has
 /// room, it is [`NOT_AFTER`]. A name that the producer uses stays the producer's.

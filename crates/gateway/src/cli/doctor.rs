@@ -16,8 +16,9 @@ use super::road;
 use super::stores::Stores;
 use super::{Common, Done, EXIT_FAILED, EXIT_OK, Failure, out, shown};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, HoldKind, Loaded};
+use crate::config::{Config, HoldKind, LaneConfig, Loaded, SinkConfig};
 use crate::error::{Error, Kind};
+use crate::hold::Capability;
 use crate::receipt::{ReceiptAsk, ReceiptLog};
 
 /// Least free space in the data directory, in bytes: an hour of a busy night.
@@ -307,9 +308,53 @@ async fn stores(config: &Config, clock: &Arc<dyn Clock>, beyond: &Beyond, checks
             None => "open; consents are kept elsewhere".to_owned(),
         },
     ));
+    let claims = opened.attempts.claims();
+    checks.extend(promises(
+        opened.hold.capability(),
+        claims,
+        &in_order(config),
+    ));
     if readable {
         checks.push(plausible(config, &*opened.receipts, clock.now()).await);
     }
+}
+
+/// Lanes whose sinks keep the order of what they are given.
+fn in_order(config: &Config) -> Vec<&str> {
+    let keeps = |lane: &&LaneConfig| match &lane.sink {
+        SinkConfig::Sqs(sqs) => sqs.queue.ends_with(".fifo"),
+        SinkConfig::Log(_) | SinkConfig::Webhook(_) => false,
+    };
+    let lanes = config.lanes.iter().filter(keeps);
+    lanes.map(|lane| lane.name.as_str()).collect()
+}
+
+/// What the hold cannot promise and somebody may count on. No fault: a choice.
+fn promises(hold: Capability, claims: bool, in_order: &[&str]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if !hold.dedupe {
+        const NAME: &str = "copies";
+        checks.push(match claims {
+            true => well(NAME, "a message that is held twice leaves once"),
+            false => Check {
+                remedy: Some("set `hold.sqs.attempts` to \"dynamodb\"".to_owned()),
+                ..well(NAME, "a message that is held twice leaves twice")
+            },
+        });
+    }
+    if !hold.order && !in_order.is_empty() {
+        let found = format!(
+            "the hold keeps no order, so what leaves by {} comes in any order to a queue that \
+             keeps it",
+            in_order.join(", ")
+        );
+        let remedy = "where order matters, hold in the embedded store";
+        checks.push(Check {
+            remedy: Some(remedy.to_owned()),
+            ..well("order", found)
+        });
+    }
+    checks
 }
 
 /// What a store told; `None` where it cannot tell such things.
@@ -432,4 +477,40 @@ async fn alive(config: &Config) -> bool {
         .send()
         .await
         .is_ok_and(|answer| answer.status().is_success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRONG: Capability = Capability {
+        durable: true,
+        dedupe: true,
+        order: true,
+        pick: true,
+        exact_depth: true,
+        find: true,
+        ended: true,
+        files: true,
+        prompt: true,
+        recall: true,
+        redate: true,
+    };
+
+    #[test]
+    fn what_a_weak_hold_cannot_promise_is_told_with_what_to_do_and_is_no_fault() {
+        let weak = Capability {
+            dedupe: false,
+            order: false,
+            ..STRONG
+        };
+        assert!(promises(STRONG, false, &["main"]).is_empty());
+        let told = promises(weak, false, &["main", "night"]);
+        assert!(told.iter().all(|check| check.ok && check.remedy.is_some()));
+        assert!(told[0].found.contains("leaves twice"));
+        assert!(told[1].found.contains("main, night"), "{}", told[1].found);
+        let told = promises(weak, true, &[]);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].remedy.is_none() && told[0].found.contains("leaves once"));
+    }
 }

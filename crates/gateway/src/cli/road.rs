@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::receipt::ReceiptLog;
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
-use crate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts};
+use crate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts, Shared};
 use crate::secret::Secret;
 use crate::sink::Sink;
 use crate::sink::log::LogSink;
@@ -122,6 +122,7 @@ impl Road {
             hold,
             consent,
             receipts,
+            attempts,
         } = stores;
         let rules = Arc::new(rules(config)?);
         let decider = Arc::new(Decider::new(
@@ -161,7 +162,11 @@ impl Road {
             random: Mutex::new(random),
         };
         let lanes = lanes.zip(sinks).collect();
-        let releaser = Releaser::sharing(lanes, parts, &*together.budget);
+        let shared = Shared {
+            budget: Arc::clone(&together.budget),
+            attempts,
+        };
+        let releaser = Releaser::sharing(lanes, parts, &shared);
         let watching = together.watch(&clock, &alerts);
         let (gate, releaser) = (Arc::new(gate), Arc::new(releaser));
         Ok(Self {
@@ -318,7 +323,7 @@ pub(super) async fn ports(
             AlarmsShared::None => None,
             AlarmsShared::Redis => Some(beyond.redis.claims().await?),
             AlarmsShared::MongoDb => Some(beyond.mongodb.claims().await?),
-            AlarmsShared::DynamoDb => Some(beyond.aws.claims(config).await?),
+            AlarmsShared::DynamoDb => Some(beyond.aws.claims(config, clock).await?),
         };
         ports.push(match claims {
             Some(claims) => Arc::new(OncePort::new(slack, claims, config.alerts.repeat_after)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Failure;
 use super::beyond::Beyond;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConsentStore, HoldKind, ReceiptStore};
+use crate::config::{ClaimStore, Config, ConsentStore, HoldKind, ReceiptStore};
 use crate::consent::ConsentBook;
 use crate::consent::http::{HttpBook, HttpOptions};
 use crate::consent::memory::MemoryBook;
@@ -18,6 +18,8 @@ use crate::receipt::ReceiptLog;
 use crate::receipt::lines::LinesLog;
 use crate::receipt::memory::MemoryLog;
 use crate::receipt::sqlite::SqliteLog;
+use crate::release::attempts::Attempts;
+use crate::release::attempts::receipts::ReceiptAttempts;
 
 /// The file of consents.
 const CONSENT: &str = "consent.db";
@@ -32,6 +34,8 @@ pub(crate) struct Stores {
     pub(crate) consent: Arc<dyn ConsentBook>,
     /// Where receipts are filed.
     pub(crate) receipts: Arc<dyn ReceiptLog>,
+    /// Where it is known what may have gone.
+    pub(crate) attempts: Arc<dyn Attempts>,
 }
 
 impl Stores {
@@ -44,10 +48,12 @@ impl Stores {
         clock: &Arc<dyn Clock>,
         beyond: &Beyond,
     ) -> Result<Self, Failure> {
+        let receipts = receipts(config, clock, beyond).await?;
         Ok(Self {
             hold: hold(config, clock, beyond).await?,
             consent: consent(config, clock, beyond).await?,
-            receipts: receipts(config, clock, beyond).await?,
+            attempts: attempts(config, clock, beyond, &receipts).await?,
+            receipts,
         })
     }
 }
@@ -112,6 +118,20 @@ async fn receipts(
             Arc::new(MemoryLog::default())
         }
         ReceiptStore::Embedded => Arc::new(SqliteLog::open(&config.data.dir.join(RECEIPTS))?),
+    })
+}
+
+async fn attempts(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    beyond: &Beyond,
+    receipts: &Arc<dyn ReceiptLog>,
+) -> Result<Arc<dyn Attempts>, Failure> {
+    let claimed =
+        config.hold.store == HoldKind::Sqs && config.hold.sqs.attempts == ClaimStore::DynamoDb;
+    Ok(match claimed {
+        true => beyond.aws.attempts(config, clock).await?,
+        false => Arc::new(ReceiptAttempts::new(Arc::clone(receipts))),
     })
 }
 

@@ -61,6 +61,16 @@ pub enum Recalls {
     DynamoDb,
 }
 
+/// Where hand-overs are claimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClaimStore {
+    /// Nowhere: what may have gone is told by the receipts, and copies are not told apart.
+    #[default]
+    None,
+    /// In the table of `[dynamodb]`.
+    DynamoDb,
+}
+
 /// `[hold.sqs]`.
 #[derive(Clone, Debug)]
 pub struct SqsHoldConfig {
@@ -74,6 +84,8 @@ pub struct SqsHoldConfig {
     pub pollers: usize,
     /// Where recalls are noted.
     pub recalls: Recalls,
+    /// Where hand-overs are claimed.
+    pub attempts: ClaimStore,
 }
 
 /// Where consents live.

@@ -12,108 +12,35 @@ mod item;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use nightgate_core::{Consent, RecipientKey};
 
 use super::{ConsentBook, ConsentEvent};
-use crate::aws::tables::why;
-use crate::clock::{Clock, pass};
+use crate::aws::tables::{REQUESTS_MAX, Table, Words, key};
 use crate::error::{Error, Kind, Result};
 use item::{STATE, partition};
 
-/// Most keys in one BatchGetItem.
-/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
-const GET_MAX: usize = 100;
-/// Requests under way at once, for each call.
-const REQUESTS_MAX: usize = 32;
-/// How often keys that a busy table left out are asked for again.
-const AGAIN_MAX: u32 = 6;
-/// Pause before the first of these; it doubles.
-const AGAIN_AFTER: Duration = Duration::from_millis(25);
-
 /// The book.
-pub struct DynamoBook {
-    client: Client,
-    table: String,
-    clock: Arc<dyn Clock>,
-}
-
-/// One item.
-type Item = HashMap<String, AttributeValue>;
+pub struct DynamoBook(Table);
 
 impl DynamoBook {
-    /// The book in `table`, which has the partition key `pk` and the sort key `sk`, both texts.
+    /// The book in `table`.
     #[must_use]
-    pub fn new(client: Client, table: &str, clock: Arc<dyn Clock>) -> Self {
-        let table = table.to_owned();
-        Self {
-            client,
-            table,
-            clock,
-        }
-    }
-
-    /// The deciding items of up to [`GET_MAX`] different recipients.
-    async fn get(&self, keys: &[&RecipientKey]) -> Result<Vec<Item>> {
-        let key = |key: &&RecipientKey| item::key(&partition(key), STATE);
-        let mut wanted: Vec<Item> = keys.iter().map(key).collect();
-        let mut items = Vec::with_capacity(keys.len());
-        for again in 0..=AGAIN_MAX {
-            if again > 0 {
-                pass(&*self.clock, AGAIN_AFTER * 2_u32.pow(again - 1)).await;
-            }
-            let keys = KeysAndAttributes::builder()
-                .set_keys(Some(std::mem::take(&mut wanted)))
-                .consistent_read(true)
-                .build()
-                .map_err(|error| failed("ask for consents", error))?;
-            let request = self.client.batch_get_item();
-            let answer = request.request_items(&self.table, keys).send().await;
-            let answer = answer.map_err(|error| unavailable("ask for consents", &error))?;
-            let found = answer.responses.and_then(|mut all| all.remove(&self.table));
-            items.extend(found.unwrap_or_default());
-            let left = answer
-                .unprocessed_keys
-                .and_then(|mut all| all.remove(&self.table));
-            match left {
-                Some(left) if !left.keys.is_empty() => wanted = left.keys,
-                _ => return Ok(items),
-            }
-        }
-        let op = format!(
-            "ask for consents: the table left {} of them out",
-            wanted.len()
-        );
-        Err(Error::new(Kind::Unavailable, "consent", op))
+    pub fn new(table: &Table) -> Self {
+        Self(table.of("consent"))
     }
 
     /// Makes `attribute` of a recipient's deciding item `value`, unless it is that or greater.
     async fn raise(&self, pk: &str, attribute: &str, value: &str) -> Result<()> {
-        let raised = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(item::key(pk, STATE)))
-            .update_expression("SET #a = :v")
-            .condition_expression("attribute_not_exists(#a) OR #a < :v")
-            .expression_attribute_names("#a", attribute)
-            .expression_attribute_values(":v", AttributeValue::S(value.to_owned()))
-            .send()
-            .await;
-        match raised {
-            Ok(_) => Ok(()),
-            Err(error) => match error.as_service_error() {
-                Some(fault) if fault.is_conditional_check_failed_exception() => Ok(()),
-                _ => Err(unavailable("record a consent", &error)),
-            },
-        }
+        let words = Words::default().name("#a", attribute).text(":v", value);
+        let greater = Some("attribute_not_exists(#a) OR #a < :v");
+        let (op, keys) = ("record a consent", key(pk, STATE));
+        self.0
+            .update(op, keys, "SET #a = :v", greater, &words)
+            .await?;
+        Ok(())
     }
 
     /// Records one event: what decides first, so that a stop in between leaves a consent without
@@ -123,34 +50,9 @@ impl DynamoBook {
         for (attribute, value) in item::raises(&event)? {
             self.raise(&pk, attribute, &value).await?;
         }
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item::of_event(&pk, &event)?))
-            .condition_expression("attribute_not_exists(pk)")
-            .send()
-            .await;
-        match put {
-            Ok(_) => Ok(true),
-            Err(error) => match error.as_service_error() {
-                Some(fault) if fault.is_conditional_check_failed_exception() => Ok(false),
-                _ => Err(unavailable("record a consent", &error)),
-            },
-        }
+        let item = item::of_event(&pk, &event)?;
+        self.0.put_new("record a consent", item).await
     }
-}
-
-fn unavailable<E, R>(op: &str, error: &SdkError<E, R>) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    Error::new(Kind::Unavailable, "consent", op).with(why(error))
-}
-
-fn failed(op: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Kind::Invalid, "consent", op).with(error)
 }
 
 #[async_trait]
@@ -158,14 +60,10 @@ impl ConsentBook for DynamoBook {
     async fn look_up(&self, keys: &[RecipientKey]) -> Result<Vec<Consent>> {
         let mut seen = HashSet::new();
         let different: Vec<&RecipientKey> = keys.iter().filter(|key| seen.insert(*key)).collect();
-        let mut asked = Vec::new();
-        for keys in different.chunks(GET_MAX) {
-            asked.push(self.get(keys).boxed());
-        }
-        let asked = stream::iter(asked).buffer_unordered(REQUESTS_MAX);
-        let items: Vec<Vec<Item>> = asked.try_collect().await?;
+        let wanted = different.iter().map(|one| key(&partition(one), STATE));
+        let items = self.0.get("ask for consents", wanted.collect()).await?;
         let mut told = HashMap::with_capacity(different.len());
-        for one in items.iter().flatten() {
+        for one in &items {
             let (pk, consent) = item::consent(one)?;
             told.insert(pk, consent);
         }
@@ -181,21 +79,10 @@ impl ConsentBook for DynamoBook {
     }
 
     async fn history(&self, key: &RecipientKey) -> Result<Vec<ConsentEvent>> {
-        let pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :event)")
-            .expression_attribute_values(":pk", AttributeValue::S(partition(key)))
-            .expression_attribute_values(":event", AttributeValue::S(item::EVENT.to_owned()))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let items: Vec<Item> = pages
-            .try_collect()
-            .await
-            .map_err(|error| unavailable("read a history", &error))?;
+        let words = Words::default().text(":pk", &partition(key));
+        let words = words.text(":event", item::EVENT);
+        let events = "pk = :pk AND begins_with(sk, :event)";
+        let items = self.0.query("read a history", events, &words).await?;
         let mut events: Vec<ConsentEvent> = items
             .iter()
             .map(|one| item::event(key, one))

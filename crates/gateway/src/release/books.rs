@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, Message, Purpose, RecipientKey};
 
+use super::attempts::{Claim, Fate};
 use super::lane::LaneReleaser;
 use super::tally::Tick;
 use crate::error::{Error, Result};
@@ -33,6 +35,8 @@ pub(super) struct Loan {
     pub(super) subject: Subject,
     pub(super) purpose: Purpose,
     pub(super) attempts: u32,
+    /// Its hand-over, if it was claimed.
+    pub(super) claim: Option<Claim>,
 }
 
 impl Loan {
@@ -57,6 +61,7 @@ impl Loan {
             subject,
             purpose: message.purpose,
             attempts,
+            claim: None,
         }
     }
 
@@ -75,6 +80,9 @@ impl Loan {
 pub(super) struct Books {
     pub(super) receipts: Vec<Receipt>,
     pub(super) settle: Vec<Settle>,
+    /// Claims that ended. They are told before the hold is: a hold that was not told gives the
+    /// message again, and then this is known of it.
+    pub(super) ended: Vec<(Claim, Fate)>,
     /// Classes whose windows closed, and when they open again.
     pub(super) closed: BTreeMap<Class, Timestamp>,
     pub(super) learned: Learned,
@@ -92,6 +100,11 @@ impl Books {
             detail: why,
             ..Receipt::of(event, loan.subject, at)
         });
+    }
+
+    /// What came of a hand-over, if it was claimed.
+    pub(super) fn conclude(&mut self, claim: Option<Claim>, fate: Fate) {
+        self.ended.extend(claim.map(|claim| (claim, fate)));
     }
 
     pub(super) fn settle(&mut self, token: Token, verdict: Verdict) {
@@ -112,13 +125,23 @@ impl Books {
 
     /// Whether there is nothing to file and nothing to settle.
     pub(super) fn is_clear(&self) -> bool {
-        self.receipts.is_empty() && self.settle.is_empty()
+        self.receipts.is_empty() && self.settle.is_empty() && self.ended.is_empty()
+    }
+
+    /// What is owed by now; nothing is afterwards.
+    pub(super) fn take(&mut self) -> Owed {
+        Owed {
+            receipts: std::mem::take(&mut self.receipts),
+            ended: std::mem::take(&mut self.ended),
+            settle: std::mem::take(&mut self.settle),
+        }
     }
 
     /// Takes over what a round owes before any hand-over.
     pub(super) fn join(&mut self, other: Self) {
         self.receipts.extend(other.receipts);
         self.settle.extend(other.settle);
+        self.ended.extend(other.ended);
         for (class, until) in other.closed {
             let opening = self.closed.entry(class).or_insert(until);
             *opening = until.min(*opening);
@@ -137,6 +160,13 @@ impl Learned {
     }
 }
 
+/// What is filed, concluded and settled together.
+pub(super) struct Owed {
+    receipts: Vec<Receipt>,
+    ended: Vec<(Claim, Fate)>,
+    settle: Vec<Settle>,
+}
+
 /// What became of filing and settling: loans that had lapsed by then, and what failed.
 pub(super) type Filed = (u64, Option<Error>);
 
@@ -149,15 +179,24 @@ impl LaneReleaser {
         self.parts.receipts.append(receipts).await
     }
 
-    /// Files receipts, then ends loans.
-    pub(super) async fn file(&self, receipts: Vec<Receipt>, settle: Vec<Settle>) -> Filed {
-        let filed = self.record(receipts).await;
+    /// Files receipts and concludes claims, then ends loans.
+    pub(super) async fn file(&self, owed: Owed) -> Filed {
+        let recorded = self.record(owed.receipts);
+        let (recorded, concluded) = join(recorded, self.end_claims(owed.ended)).await;
         // Outcomes are settled even when they could not be recorded: to hand them over again would
         // be worse than a receipt that says only "attempted".
-        match self.settle(settle).await {
-            Ok(lapsed) => (lapsed, filed.err()),
+        match self.settle(owed.settle).await {
+            Ok(lapsed) => (lapsed, recorded.and(concluded).err()),
             Err(fault) => (0, Some(fault)),
         }
+    }
+
+    pub(super) async fn end_claims(&self, ended: Vec<(Claim, Fate)>) -> Result<()> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let now = self.parts.clock.now();
+        self.attempts.conclude(ended, now).await
     }
 
     async fn settle(&self, settle: Vec<Settle>) -> Result<u64> {

@@ -8,14 +8,15 @@ use nightgate_core::Purpose;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::attempts::Attempts;
 use super::books::Learned;
-use super::budget::{Allowance, Budget, Leave, Own};
+use super::budget::{Allowance, Leave};
 use super::forecast::{Rate, drained_at};
 use super::freeze::Frost;
 use super::limiter::Pace;
 use super::line::{Done, Line};
 use super::plan::{Turn, plan};
-use super::releaser::ReleaserParts;
+use super::releaser::{ReleaserParts, Shared};
 use super::tally::Tick;
 use crate::alert::text;
 use crate::backoff::Backoff;
@@ -111,6 +112,7 @@ pub struct LaneReleaser {
     pub(super) options: LaneOptions,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) parts: Arc<ReleaserParts>,
+    pub(super) attempts: Arc<dyn Attempts>,
     state: Mutex<LaneState>,
     status: StdMutex<LaneStatus>,
 }
@@ -129,22 +131,19 @@ struct LaneState {
 }
 
 impl LaneReleaser {
-    /// A releaser for one lane, which keeps to its pace by itself.
+    /// A releaser for one lane, which goes as fast as the budget of `shared` gives it leave.
     #[must_use]
-    pub fn new(options: LaneOptions, sink: Arc<dyn Sink>, parts: Arc<ReleaserParts>) -> Self {
-        Self::sharing(options, sink, parts, &Own)
-    }
-
-    /// A releaser for one lane, which goes as fast as `budget` gives it leave.
-    #[must_use]
-    pub fn sharing(
+    pub fn new(
         options: LaneOptions,
         sink: Arc<dyn Sink>,
         parts: Arc<ReleaserParts>,
-        budget: &dyn Budget,
+        shared: &Shared,
     ) -> Self {
+        let allowance = shared
+            .budget
+            .allowance(&options.lane, options.pace, &parts.clock);
         let state = LaneState {
-            allowance: budget.allowance(&options.lane, options.pace, &parts.clock),
+            allowance,
             rate: Rate::default(),
             turn: 0,
             rested: true,
@@ -168,6 +167,7 @@ impl LaneReleaser {
             options,
             sink,
             parts,
+            attempts: Arc::clone(&shared.attempts),
             state,
             status,
         }

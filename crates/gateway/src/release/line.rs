@@ -174,9 +174,8 @@ impl<'a> Line<'a> {
     fn begin(&mut self) {
         self.begin_hand_overs();
         while !self.books.is_clear() && self.filing.len() < FILING_MAX {
-            let receipts = std::mem::take(&mut self.books.receipts);
-            let settle = std::mem::take(&mut self.books.settle);
-            self.filing.push(self.lane.file(receipts, settle).boxed());
+            let owed = self.books.take();
+            self.filing.push(self.lane.file(owed).boxed());
         }
         self.begin_lending();
     }

@@ -7,6 +7,7 @@
 //! next is lent, decided and put on file, and what came of the one before is filed and settled.
 //! When a tick returns, nothing of it is under way any more; ticks of one lane never overlap.
 
+pub mod attempts;
 mod books;
 pub mod budget;
 pub mod forecast;
@@ -23,8 +24,7 @@ pub mod run;
 mod several;
 pub mod skew;
 mod tally;
-mod trail;
 
 pub use lane::{LaneOptions, LaneReleaser, LaneStatus, OnUnknown};
-pub use releaser::{Releaser, ReleaserParts};
+pub use releaser::{Releaser, ReleaserParts, Shared};
 pub use tally::Tick;

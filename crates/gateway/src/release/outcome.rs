@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use nightgate_core::Purpose;
 
+use super::attempts::Fate;
 use super::books::{Books, Loan};
 use super::lane::{LaneReleaser, OnUnknown};
 use super::prepare::Chunk;
@@ -68,8 +70,10 @@ impl LaneReleaser {
         many > 0 && books.learned.failed - before == many
     }
 
-    fn conclude_one(&self, loan: Loan, outcome: Outcome, now: Timestamp, books: &mut Books) {
+    fn conclude_one(&self, mut loan: Loan, outcome: Outcome, now: Timestamp, books: &mut Books) {
         let token = loan.token;
+        let claim = loan.claim.take();
+        books.conclude(claim, self.fate(&outcome, loan.purpose));
         match outcome {
             Outcome::Delivered { reference } => {
                 books.close(Event::Delivered, loan, now, reference);
@@ -114,10 +118,23 @@ impl LaneReleaser {
         }
     }
 
+    /// What an outcome means for other copies of the message, and for itself when it comes again.
+    fn fate(&self, outcome: &Outcome, purpose: Purpose) -> Fate {
+        match outcome {
+            Outcome::Delivered { .. } => Fate::Delivered,
+            Outcome::Rejected { .. } => Fate::Rejected,
+            Outcome::Unknown { .. } if self.options.on_unknown(purpose) == OnUnknown::Bury => {
+                Fate::PutAside
+            }
+            Outcome::Retry { .. } | Outcome::Unknown { .. } | Outcome::TooLate => Fate::Free,
+        }
+    }
+
     /// A chunk that stays, because the lane came to a stop before its turn.
     pub(super) fn hold_back(&self, chunk: Chunk, books: &mut Books) {
         let now = self.parts.clock.now();
-        for loan in chunk.loans {
+        for mut loan in chunk.loans {
+            books.conclude(loan.claim.take(), Fate::Free);
             not_sent(
                 loan,
                 "the lane stopped before the hand-over: not sent",

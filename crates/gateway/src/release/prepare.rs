@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Code, Decision, Message, Permit, Purpose, Reason, RecipientKey};
 
+use super::attempts::{Claim, Fate, Trail, Try};
 use super::books::{Books, Loan};
 use super::lane::{LaneReleaser, OnUnknown};
-use super::trail::Trail;
 use crate::alert::text;
 use crate::decider::{Instant, moves_as_one, names};
 use crate::error::{Error, Result};
@@ -20,6 +20,10 @@ use crate::sink::Outbound;
 
 /// How long messages wait that could not be handed over for reasons of our own.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+/// What receipts and people are told of messages that were handed over before, or may have been.
+const ELSEWHERE: &str = "already handed over: another copy of this message came before it";
+const RUNNING: &str = "another loan has this message in hand: held until that is over";
+const OPEN: &str = "handed over before a stop, and no outcome was recorded: it may have gone";
 /// Most bytes of bodies in one call of the sink, unless one message has more: what common web
 /// servers take in one request, and little to hold for each hand-over under way.
 const BATCH_BYTES_MAX: usize = 768 * 1024;
@@ -54,8 +58,8 @@ struct Round {
 }
 
 impl LaneReleaser {
-    /// Takes a round up to the hand-over. No receipt, no hand-over: if the log cannot be written,
-    /// everything goes back.
+    /// Takes a round up to the hand-over. No claim and no receipt, no hand-over: if the log cannot
+    /// be written, everything goes back.
     pub(super) async fn prepare(
         &self,
         leased: Vec<Leased>,
@@ -71,60 +75,133 @@ impl LaneReleaser {
                 };
             }
         };
-        let (chunks, mut books) = self.ask_again(leased, books, leave_until).await;
+        let (mut round, permitted) = self.ask_again(leased, books, leave_until).await;
+        let unclaimed = self.claim(permitted, &mut round).await;
+        let metrics = &self.parts.metrics;
+        for ((decision, code), count) in round.counts {
+            metrics.decisions(decision, code, count);
+        }
+        metrics.late(&self.options.lane, round.late);
+        let (chunks, mut books) = (round.chunks, round.books);
         let receipts = std::mem::take(&mut books.receipts);
-        let fault = self.record(receipts).await.err();
-        if fault.is_some() {
-            self.give_back(&chunks, &books).await;
+        if let Err(fault) = self.record(receipts).await {
+            self.give_back(chunks, &books).await;
             return Prepared {
-                fault,
+                fault: Some(fault),
                 ..Prepared::default()
             };
         }
         Prepared {
             chunks,
             books,
-            fault,
+            fault: unclaimed,
         }
     }
 
-    /// Deals with loans that lapsed: their receipts tell how far the message came, which the hold
-    /// may never have been told. Returns those that go on.
+    /// Deals with loans that lapsed: it may be known how far the message came, which the hold may
+    /// never have been told. Returns those that go on.
     async fn recover(&self, leased: Vec<Leased>, books: &mut Books) -> Result<Vec<Leased>> {
-        if !leased.iter().any(|one| one.lapsed) {
+        let lapsed = leased.iter().filter(|one| one.lapsed);
+        let lapsed: Vec<Claim> = lapsed.map(Claim::of).collect();
+        if lapsed.is_empty() {
             return Ok(leased);
         }
+        let now = self.parts.clock.now();
+        let mut trails = self.attempts.trails(&lapsed, now).await?.into_iter();
         let mut go_on = Vec::with_capacity(leased.len());
         for leased in leased {
-            if !leased.lapsed {
-                go_on.push(leased);
-                continue;
+            let trail = match leased.lapsed {
+                // An answer too few proves nothing.
+                true => trails.next().unwrap_or(Trail::Open),
+                false => Trail::Clear,
+            };
+            go_on.extend(self.follow(leased, trail, books));
+        }
+        Ok(go_on)
+    }
+
+    /// What is to be done with a message that came so far. Returns it if it goes on.
+    fn follow(&self, leased: Leased, trail: Trail, books: &mut Books) -> Option<Leased> {
+        let now = self.parts.clock.now();
+        match trail {
+            Trail::Clear => return Some(leased),
+            Trail::Delivered => books.settle(leased.token, Verdict::Done(End::Delivered)),
+            Trail::Rejected => books.settle(leased.token, Verdict::Done(End::Rejected)),
+            Trail::Buried => {
+                let why = "put aside before a stop, see its receipts".to_owned();
+                books.settle(leased.token, Verdict::Bury { why });
             }
-            let trail = Trail::of(&*self.parts.receipts, &leased.held.message.id).await?;
-            let now = self.parts.clock.now();
-            match trail {
-                Trail::Clear => go_on.push(leased),
-                Trail::Delivered => books.settle(leased.token, Verdict::Done(End::Delivered)),
-                Trail::Rejected => books.settle(leased.token, Verdict::Done(End::Rejected)),
-                Trail::Buried => {
-                    let why = "put aside before a stop, see its receipts".to_owned();
-                    books.settle(leased.token, Verdict::Bury { why });
-                }
-                Trail::Open => {
-                    let why =
-                        "handed over before a stop, and no outcome was recorded: it may have gone";
-                    let purpose = leased.held.message.purpose;
-                    let (loan, _) = part(leased.clone());
-                    books.file(Event::Unknown, &loan, now, Some(why.to_owned()));
-                    books.learned.tick.unknown += 1;
-                    match self.options.on_unknown(purpose) {
-                        OnUnknown::Bury => books.bury(loan, now, why.to_owned()),
-                        OnUnknown::Retry => go_on.push(leased),
+            Trail::Elsewhere => {
+                let (loan, _) = part(leased);
+                let token = loan.token;
+                books.close(Event::Refused, loan, now, Some(ELSEWHERE.to_owned()));
+                books.settle(token, Verdict::Done(End::Refused));
+                books.learned.tick.refused += 1;
+            }
+            Trail::Running { until } => {
+                let (loan, _) = part(leased);
+                let until = shelf_of(until);
+                books.receipts.push(Receipt {
+                    until: Some(until),
+                    ..loan.receipt(Event::Held, now, Some(RUNNING.to_owned()))
+                });
+                books.defer(loan.token, until, false);
+                books.learned.tick.held += 1;
+            }
+            Trail::Open => {
+                let claim = self.attempts.claims().then(|| Claim::of(&leased));
+                let (loan, _) = part(leased.clone());
+                books.file(Event::Unknown, &loan, now, Some(OPEN.to_owned()));
+                books.learned.tick.unknown += 1;
+                match self.options.on_unknown(loan.purpose) {
+                    OnUnknown::Retry => return Some(leased),
+                    OnUnknown::Bury => {
+                        books.conclude(claim, Fate::PutAside);
+                        books.bury(loan, now, OPEN.to_owned());
                     }
                 }
             }
         }
-        Ok(go_on)
+        None
+    }
+
+    /// Claims what may leave, and makes it ready. What cannot be claimed stays; the fault says why.
+    async fn claim(&self, permitted: Vec<(Leased, Permit)>, round: &mut Round) -> Option<Error> {
+        if !self.attempts.claims() {
+            for (leased, permit) in permitted {
+                self.permit(leased, permit, None, round);
+            }
+            return None;
+        }
+        let asks = |(leased, _): &(Leased, Permit)| Try {
+            claim: Claim::of(leased),
+            again: self.options.on_unknown(leased.held.message.purpose) == OnUnknown::Retry,
+        };
+        let tries: Vec<Try> = permitted.iter().map(asks).collect();
+        let answers = self.attempts.claim(&tries, round.at.wall).await;
+        let mut answers = answers.into_iter();
+        let mut fault = None;
+        for ((leased, permit), asked) in permitted.into_iter().zip(tries) {
+            let token = leased.token;
+            let stays = match answers.next() {
+                Some(Ok(Trail::Clear)) => {
+                    self.permit(leased, permit, Some(asked.claim), round);
+                    continue;
+                }
+                Some(Ok(trail)) => self.follow(leased, trail, &mut round.books).is_some(),
+                Some(Err(error)) => {
+                    fault.get_or_insert(error);
+                    true
+                }
+                None => true,
+            };
+            if stays {
+                let now = self.parts.clock.now();
+                let due = now.checked_add(AGAIN).unwrap_or(now);
+                round.books.defer(token, due, false);
+            }
+        }
+        fault
     }
 
     /// The second asking, with fresh consent and a fresh clock.
@@ -133,7 +210,7 @@ impl LaneReleaser {
         leased: Vec<Leased>,
         books: Books,
         leave_until: Option<Duration>,
-    ) -> (Vec<Chunk>, Books) {
+    ) -> (Round, Vec<(Leased, Permit)>) {
         let keys: Vec<RecipientKey> = leased
             .iter()
             .filter(|one| one.held.message.purpose == Purpose::Advertising)
@@ -157,24 +234,20 @@ impl LaneReleaser {
             late: Vec::with_capacity(leased.len()),
         };
         round.books.receipts.reserve(leased.len());
+        let mut permitted = Vec::with_capacity(leased.len());
         for leased in leased {
             let (decision, ..) = answers.next(&leased.held.message);
             round.count(names(&decision));
             match decision {
-                Decision::Send(permit) => self.permit(leased, permit, &mut round),
+                Decision::Send(permit) => permitted.push((leased, permit)),
                 Decision::Hold { until, reason } => round.hold_again(leased, until, reason),
                 Decision::Refuse { reason } => round.refuse(leased, reason),
             }
         }
-        let metrics = &self.parts.metrics;
-        for ((decision, code), count) in round.counts {
-            metrics.decisions(decision, code, count);
-        }
-        metrics.late(&self.options.lane, round.late);
-        (round.chunks, round.books)
+        (round, permitted)
     }
 
-    fn permit(&self, leased: Leased, permit: Permit, round: &mut Round) {
+    fn permit(&self, leased: Leased, permit: Permit, claim: Option<Claim>, round: &mut Round) {
         let (now, attempt) = (round.at.wall, leased.attempts + 1);
         // Half of the loan is kept for the answer to arrive in: after its end the message may be
         // lent to another releaser, which must be able to trust that nothing leaves any more.
@@ -183,7 +256,8 @@ impl LaneReleaser {
         // What could leave at once shares the shelf of its minute; it is late from its arrival on.
         let asked_for = leased.held.due.max(leased.held.accepted_at);
         round.late.push(now.duration_since(asked_for));
-        let (loan, message) = part(leased);
+        let (mut loan, message) = part(leased);
+        loan.claim = claim;
         let reason = permit.reason();
         if let Some(closes) = reason.closes {
             round.books.learned.closes_at(closes);
@@ -201,12 +275,19 @@ impl LaneReleaser {
     }
 
     /// What is on loan but has no attempt on file goes back.
-    async fn give_back(&self, chunks: &[Chunk], books: &Books) {
+    async fn give_back(&self, chunks: Vec<Chunk>, books: &Books) {
         let now = self.parts.clock.now();
         let due = shelf_of(now.checked_add(AGAIN).unwrap_or(now));
-        let loans = chunks.iter().flat_map(|chunk| &chunk.loans);
-        let tokens = loans.map(|loan| loan.token);
-        let tokens = tokens.chain(books.settle.iter().map(|settle| settle.token));
+        let (mut tokens, mut claims) = (Vec::new(), Vec::new());
+        for loan in chunks.into_iter().flat_map(|chunk| chunk.loans) {
+            tokens.push(loan.token);
+            claims.extend(loan.claim.map(|claim| (claim, Fate::Free)));
+        }
+        if let Err(fault) = self.end_claims(claims).await {
+            tracing::warn!(lane = %self.options.lane, %fault, "claims stay that nothing came of");
+        }
+        let settled = books.settle.iter().map(|settle| settle.token);
+        let tokens = tokens.into_iter().chain(settled);
         let attempted = false;
         let back = tokens.map(|token| Settle {
             token,

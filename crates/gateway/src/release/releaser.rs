@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 
+use super::attempts::Attempts;
+use super::attempts::receipts::ReceiptAttempts;
 use super::budget::{Budget, Own};
 use super::freeze::Freeze;
 use super::lane::{LaneOptions, LaneReleaser, LaneStatus};
@@ -46,6 +48,27 @@ impl ReleaserParts {
     }
 }
 
+/// What a releaser may share with others.
+#[derive(Clone)]
+pub struct Shared {
+    /// Who gives lanes leave.
+    pub budget: Arc<dyn Budget>,
+    /// Who tells what may have gone.
+    pub attempts: Arc<dyn Attempts>,
+}
+
+impl Shared {
+    /// Nothing is shared: lanes keep to their pace by themselves, and `receipts` tell what may have
+    /// gone.
+    #[must_use]
+    pub fn own(receipts: &Arc<dyn ReceiptLog>) -> Self {
+        Self {
+            budget: Arc::new(Own),
+            attempts: Arc::new(ReceiptAttempts::new(Arc::clone(receipts))),
+        }
+    }
+}
+
 /// Every lane's releaser.
 pub struct Releaser {
     lanes: Vec<Arc<LaneReleaser>>,
@@ -55,24 +78,26 @@ pub struct Releaser {
 impl Releaser {
     /// A releaser for these lanes, each with its sink. The wall clock is trusted as it stands now;
     /// any later step of it is noticed.
+    /// Lanes keep to their pace by themselves, and what may have gone is told by the receipts.
     #[must_use]
     pub fn new(lanes: Vec<(LaneOptions, Arc<dyn Sink>)>, parts: ReleaserParts) -> Self {
-        Self::sharing(lanes, parts, &Own)
+        let shared = Shared::own(&parts.receipts);
+        Self::sharing(lanes, parts, &shared)
     }
 
-    /// The same, whose lanes go as fast as `budget` gives leave: for several gateways on one hold.
+    /// The same, for several gateways on one hold.
     #[must_use]
     pub fn sharing(
         lanes: Vec<(LaneOptions, Arc<dyn Sink>)>,
         parts: ReleaserParts,
-        budget: &dyn Budget,
+        shared: &Shared,
     ) -> Self {
         // The first look, while nothing has failed or stalled yet: a step after it is noticed.
         parts.freeze.look(&*parts.clock);
         let parts = Arc::new(parts);
         let lane = |(options, sink)| {
             let parts = Arc::clone(&parts);
-            Arc::new(LaneReleaser::sharing(options, sink, parts, budget))
+            Arc::new(LaneReleaser::new(options, sink, parts, shared))
         };
         let lanes = lanes.into_iter().map(lane).collect();
         Self { lanes, parts }

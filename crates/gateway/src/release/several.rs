@@ -13,7 +13,8 @@ use nightgate_core::ruleset::PackSource;
 use nightgate_core::{Basis, House, Jurisdiction, Message, Purpose, Ruleset, locate};
 use tokio::sync::Semaphore;
 
-use super::budget::{Allowance, Budget, Leave};
+use super::Shared;
+use super::budget::{Allowance, Budget, Leave, Own};
 use super::freeze::Freeze;
 use super::lane::{LaneOptions, LaneReleaser, OnUnknown};
 use super::limiter::Pace;
@@ -118,13 +119,13 @@ fn options() -> LaneOptions {
 impl World {
     /// Two gateways, which may hand over as many batches as there are permits for each.
     fn new(now: &str, permits: [usize; 2]) -> Self {
-        Self::with(now, permits, &super::budget::Own, None, options())
+        Self::with(now, permits, &own(), None, options())
     }
 
     fn with(
         now: &str,
         permits: [usize; 2],
-        budget: &dyn Budget,
+        budget: &Arc<dyn Budget>,
         skew: Option<&Arc<Skew>>,
         options: LaneOptions,
     ) -> Self {
@@ -165,8 +166,12 @@ impl World {
                 received: Arc::clone(&received),
             });
             let sink = Arc::clone(&way) as _;
+            let shared = Shared {
+                budget: Arc::clone(budget),
+                ..Shared::own(&parts.receipts)
+            };
             let parts = Arc::new(parts);
-            lanes.push(LaneReleaser::sharing(options.clone(), sink, parts, budget));
+            lanes.push(LaneReleaser::new(options.clone(), sink, parts, &shared));
             ways.push(way);
         }
         Self {
@@ -229,6 +234,10 @@ impl World {
 
 const NOON: &str = "2026-11-22T12:00:00+09:00";
 const EVENING: &str = "2026-11-22T20:59:00+09:00";
+
+fn own() -> Arc<dyn Budget> {
+    Arc::new(Own)
+}
 
 #[tokio::test]
 async fn a_stop_acts_on_every_gateway_within_a_second_however_slow_the_sink_is() {
@@ -353,7 +362,7 @@ async fn a_gateway_that_slept_into_the_night_sends_nothing() {
 async fn information_leaves_before_advertising_whichever_gateway_sends_it() {
     let mut options = options();
     options.tick_max = BATCH;
-    let world = World::with(NOON, [ALL, ALL], &super::budget::Own, None, options);
+    let world = World::with(NOON, [ALL, ALL], &own(), None, options);
     world.put("ad", 40, Purpose::Advertising).await;
     for lane in &world.lanes {
         lane.tick().await.unwrap();
@@ -425,7 +434,7 @@ impl Allowance for BriefLeave {
 async fn what_did_not_leave_before_its_leave_ended_goes_back() {
     let mut options = options();
     options.pace.rate = NonZeroU32::new(1_000);
-    let world = World::with(NOON, [0, ALL], &Brief, None, options);
+    let world = World::with(NOON, [0, ALL], &(Arc::new(Brief) as _), None, options);
     world.put("m", 12, Purpose::Informational).await;
     let mut slept = pin!(world.lanes[0].tick());
     assert!(poll!(&mut slept).is_pending());
@@ -449,7 +458,7 @@ async fn what_did_not_leave_before_its_leave_ended_goes_back() {
 #[tokio::test]
 async fn a_gateway_whose_clock_nobody_compared_lends_nothing() {
     let skew = Arc::new(Skew::new(SignedDuration::from_secs(2)));
-    let own = super::budget::Own;
+    let own = own();
     let world = World::with(NOON, [ALL, ALL], &own, Some(&skew), options());
     world.put("m", 4, Purpose::Informational).await;
     assert_eq!(world.lanes[0].tick().await.unwrap().delivered, 0);

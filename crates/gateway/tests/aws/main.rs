@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod attempts;
 #[cfg(test)]
 #[path = "../it/gateway/clock.rs"]
 #[expect(dead_code, reason = "tests/it uses all of it")]

@@ -2,6 +2,7 @@
 //! on their way to the senders' queue in the morning. The hold, the releaser and the sink are the
 //! real ones; SQS and time are simulated, so that both can fail as they do.
 
+mod copies;
 mod drained;
 mod world;
 
@@ -32,7 +33,10 @@ fn fail_third(night: &Night, op: Op, kind: FaultKind) {
 
 /// A process that sent what it was given and was killed before it could delete any of it.
 async fn killed_after_sending(night: &Night) {
-    let silent = Arc::new(Silent(night.sink(night.sim.clone())));
+    killed_with(night, Arc::new(Silent(night.sink(night.sim.clone())))).await;
+}
+
+async fn killed_with(night: &Night, silent: Arc<Silent>) {
     let process = night.over(silent, None).await;
     let mut tick = pin!(process.releaser.tick());
     for _ in 0..1000 {

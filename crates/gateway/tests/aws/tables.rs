@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::types::{
 use jiff::{SignedDuration, Timestamp};
 use nightgate::alert::once::Claims;
 use nightgate::alert::once::dynamodb::DynamoClaims;
+use nightgate::aws::tables::Table;
 use nightgate::clock::SystemClock;
 use nightgate::consent::dynamodb::DynamoBook;
 use nightgate::consent::memory::MemoryBook;
@@ -23,9 +24,9 @@ use nightgate_core::{Basis, RecipientKey, Scope};
 
 use crate::emulators::{Emulator, Kind as Server};
 
-const TABLE: &str = "nightgate";
+pub(crate) const TABLE: &str = "nightgate";
 
-fn client(url: &str) -> Client {
+pub(crate) fn client(url: &str) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("ap-northeast-2"))
@@ -60,8 +61,12 @@ pub(crate) async fn make_table(url: &str) -> Client {
     client
 }
 
+pub(crate) fn table(client: &Client, name: &str) -> Table {
+    Table::new(client.clone(), name, Arc::new(SystemClock::default()))
+}
+
 fn book(client: &Client) -> DynamoBook {
-    DynamoBook::new(client.clone(), TABLE, Arc::new(SystemClock::default()))
+    DynamoBook::new(&table(client, TABLE))
 }
 
 fn at(hours: i64) -> Timestamp {
@@ -169,7 +174,7 @@ async fn a_table_that_is_missing_is_unavailable_so_that_advertising_waits() {
 async fn an_alarm_is_claimed_by_one_process_for_a_while() {
     let emulator = Emulator::start(Server::Ministack).await;
     let client = make_table(&emulator.url).await;
-    let claims = [0, 1].map(|_| DynamoClaims::new(client.clone(), TABLE));
+    let claims = [0, 1].map(|_| DynamoClaims::new(&table(&client, TABLE)));
     let claim = async |process: usize, key: &str, hours| {
         let claimed = claims[process].claim(key, at(hours), at(hours + 1)).await;
         claimed.unwrap()
@@ -178,7 +183,7 @@ async fn an_alarm_is_claimed_by_one_process_for_a_while() {
     assert!(!claim(1, "buried#main", 0).await);
     assert!(claim(1, "buried#kakao", 0).await);
     assert!(claim(1, "buried#main", 1).await);
-    let missing = DynamoClaims::new(client, "elsewhere");
+    let missing = DynamoClaims::new(&table(&client, "elsewhere"));
     let fault = missing
         .claim("buried#main", at(0), at(1))
         .await
@@ -191,8 +196,8 @@ async fn recalls_are_found_by_everybody_from_their_instant_on() {
     let emulator = Emulator::start(Server::Ministack).await;
     let client = make_table(&emulator.url).await;
     let (one, other) = (
-        DynamoMarks::new(client.clone(), TABLE),
-        DynamoMarks::new(client, TABLE),
+        DynamoMarks::new(&table(&client, TABLE)),
+        DynamoMarks::new(&table(&client, TABLE)),
     );
     let mark = |name: &str, hours| Mark {
         scope: Recalled::Campaign(name.into()),

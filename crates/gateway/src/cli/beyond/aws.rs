@@ -21,6 +21,7 @@ use crate::hold::{HoldStore, Lane};
 use crate::ingest::sqs::{Mapping, Source, SourceOptions, SourceParts};
 use crate::receipt::ReceiptLog;
 use crate::receipt::sqs::SqsLog;
+use crate::release::attempts::Attempts;
 use crate::sink::Sink;
 use crate::sink::sqs::{SqsSink, SqsSinkOptions};
 
@@ -87,7 +88,7 @@ impl AwsWay {
             openings: own.openings.clone(),
             probe_every: own.probe_every,
             pollers: own.pollers,
-            marks: self.marks(config).await?,
+            marks: self.marks(config, clock).await?,
             ..SqsHoldOptions::new(&own.prefix, lanes.collect())
         };
         let queues = self.queues().await?;
@@ -95,11 +96,15 @@ impl AwsWay {
         Ok(Arc::new(hold))
     }
 
-    async fn marks(&self, config: &Config) -> Result<Option<Arc<dyn Marks>>, Failure> {
-        match config.hold.sqs.recalls {
-            Recalls::None => Ok(None),
-            Recalls::DynamoDb => self.tables(config).await.map(|tables| Some(tables.marks())),
-        }
+    async fn marks(
+        &self,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Option<Arc<dyn Marks>>, Failure> {
+        Ok(match config.hold.sqs.recalls {
+            Recalls::None => None,
+            Recalls::DynamoDb => Some(self.tables(config, clock).await?.marks()),
+        })
     }
 
     /// The sources that are configured, into the gate of `road`.
@@ -186,16 +191,28 @@ impl AwsWay {
         config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn ConsentBook>, Failure> {
-        let tables = self.tables(config).await?;
-        Ok(tables.consent(Arc::clone(clock)))
+        Ok(self.tables(config, clock).await?.consent())
     }
 
-    pub(crate) async fn claims(&self, config: &Config) -> Result<Arc<dyn Claims>, Failure> {
-        Ok(self.tables(config).await?.claims())
+    pub(crate) async fn claims(
+        &self,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Claims>, Failure> {
+        Ok(self.tables(config, clock).await?.claims())
     }
 
-    async fn tables(&self, config: &Config) -> Result<Tables, Failure> {
-        Tables::new(self.aws().await?, &config.dynamodb.table)
+    pub(crate) async fn attempts(
+        &self,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Attempts>, Failure> {
+        let horizon = config.hold.keep_ids;
+        Ok(self.tables(config, clock).await?.attempts(horizon))
+    }
+
+    async fn tables(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<Tables, Failure> {
+        Tables::new(self.aws().await?, &config.dynamodb.table, clock)
     }
 }
 

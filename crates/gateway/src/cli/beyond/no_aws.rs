@@ -13,6 +13,7 @@ use crate::config::{Config, SqsSinkConfig};
 use crate::consent::ConsentBook;
 use crate::hold::HoldStore;
 use crate::receipt::ReceiptLog;
+use crate::release::attempts::Attempts;
 use crate::sink::Sink;
 
 /// Nothing.
@@ -66,8 +67,20 @@ impl AwsWay {
         Err(missing("`receipts.store` = \"sqs\""))
     }
 
-    pub(crate) async fn claims(&self, _: &Config) -> Result<Arc<dyn Claims>, Failure> {
+    pub(crate) async fn claims(
+        &self,
+        _: &Config,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Claims>, Failure> {
         Err(missing("`alerts.shared` = \"dynamodb\""))
+    }
+
+    pub(crate) async fn attempts(
+        &self,
+        _: &Config,
+        _: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Attempts>, Failure> {
+        Err(missing("`hold.sqs.attempts` = \"dynamodb\""))
     }
 
     pub(crate) async fn consent(

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use reqwest::Url;
 
 use super::{
-    AwsConfig, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening, Recalls,
-    ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
+    AwsConfig, ClaimStore, ConsentHttpConfig, ConsentStore, DynamoConfig, LambdaConfig, Opening,
+    Recalls, ReceiptStore, ReceiptsConfig, SourceConfig, SqsHoldConfig,
 };
 use crate::config::check::Reader;
 use crate::config::lanes::is_loopback;
@@ -63,12 +63,17 @@ pub(in crate::config) fn hold(read: &mut Reader<'_>) -> SqsHoldConfig {
         read.fault(key, format!("must be at most {OPENINGS_MAX}"));
     }
     let recalls = [("none", Recalls::None), ("dynamodb", Recalls::DynamoDb)];
+    let attempts = [
+        ("none", ClaimStore::None),
+        ("dynamodb", ClaimStore::DynamoDb),
+    ];
     SqsHoldConfig {
         prefix: prefix.to_owned(),
         openings,
         probe_every: read.timeout("hold.sqs.probe_every", PROBE_EVERY),
         pollers: read.whole("hold.sqs.pollers", POLLERS),
         recalls: read.choice("hold.sqs.recalls", &recalls),
+        attempts: read.choice("hold.sqs.attempts", &attempts),
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use nightgate_core::consent::Grant;
 use nightgate_core::{Basis, Consent, RecipientKey, Scope};
 
-use super::Item;
+use crate::aws::tables::{Item, key, text, text_of};
 use crate::consent::{Act, ConsentEvent};
 use crate::error::{Error, Kind, Result};
 
@@ -26,11 +25,6 @@ const LATEST: Timestamp = Timestamp::constant(253_370_764_800, 0); // 9999
 /// The partition key of a recipient.
 pub(super) fn partition(key: &RecipientKey) -> String {
     format!("{PARTITION}{}", key.expose())
-}
-
-pub(super) fn key(pk: &str, sk: &str) -> Item {
-    let text = |text: &str| AttributeValue::S(text.to_owned());
-    Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
 /// An instant as a text that sorts as instants do.
@@ -82,15 +76,15 @@ pub(super) fn raises(event: &ConsentEvent) -> Result<Vec<(&'static str, String)>
 pub(super) fn consent(item: &Item) -> Result<(String, Consent)> {
     let mut consent = Consent::default();
     for scope in [Scope::General, Scope::Night] {
-        if let Some(text) = text(item, granted(scope)) {
+        if let Some(text) = text_of(item, granted(scope)) {
             consent.grant(scope, grant(text)?);
         }
         // A general withdrawal was noted for the night as well, so each scope tells its own.
-        if let Some(text) = text(item, withdrawn(scope)) {
+        if let Some(text) = text_of(item, withdrawn(scope)) {
             consent.withdraw(scope, parse(text)?);
         }
     }
-    let pk = text(item, "pk").ok_or_else(|| corrupt("has no key"))?;
+    let pk = text_of(item, "pk").ok_or_else(|| corrupt("has no key"))?;
     Ok((pk.to_owned(), consent))
 }
 
@@ -128,14 +122,13 @@ pub(super) fn of_event(pk: &str, event: &ConsentEvent) -> Result<Item> {
     };
     let at = instant(event.at)?;
     let mut item = key(pk, &format!("{EVENT}{at}#{}#{act}#{ends}", event.scope));
-    let source = AttributeValue::S(event.source.clone());
-    item.insert("source".to_owned(), source);
+    item.insert("source".to_owned(), text(&event.source));
     Ok(item)
 }
 
 /// An event, from its item.
 pub(super) fn event(key: &RecipientKey, item: &Item) -> Result<ConsentEvent> {
-    let sk = text(item, "sk").and_then(|sk| sk.strip_prefix(EVENT));
+    let sk = text_of(item, "sk").and_then(|sk| sk.strip_prefix(EVENT));
     let parts: Vec<&str> = sk.unwrap_or_default().split('#').collect();
     let [at, scope, act, ends] = parts[..] else {
         return Err(corrupt("has a key of another shape"));
@@ -151,13 +144,8 @@ pub(super) fn event(key: &RecipientKey, item: &Item) -> Result<ConsentEvent> {
         scope: scope.parse().map_err(|_| corrupt("has an unknown scope"))?,
         act,
         at: parse(at)?,
-        source: text(item, "source").unwrap_or_default().to_owned(),
+        source: text_of(item, "source").unwrap_or_default().to_owned(),
     })
-}
-
-fn text<'a>(item: &'a Item, attribute: &str) -> Option<&'a str> {
-    let value = item.get(attribute)?;
-    value.as_s().ok().map(String::as_str)
 }
 
 fn parse(text: &str) -> Result<Timestamp> {

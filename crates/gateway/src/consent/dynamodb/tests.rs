@@ -5,6 +5,7 @@ use nightgate_core::{Basis, Scope};
 use proptest::prelude::*;
 
 use super::*;
+use crate::aws::tables::text;
 use crate::consent::Act;
 
 fn any_event() -> impl Strategy<Value = ConsentEvent> {
@@ -34,14 +35,14 @@ proptest! {
         events in prop::collection::vec(any_event(), 0..12),
     ) {
         let pk = partition(&RecipientKey::from_stored("+821012345678"));
-        let mut kept = item::key(&pk, STATE);
+        let mut kept = key(&pk, STATE);
         let mut folded = Consent::default();
         for event in &events {
             event.fold_into(&mut folded);
             for (attribute, value) in item::raises(event).unwrap() {
                 let known = kept.get(attribute).and_then(|known| known.as_s().ok());
                 if known.is_none_or(|known| *known < value) {
-                    kept.insert(attribute.to_owned(), AttributeValue::S(value));
+                    kept.insert(attribute.to_owned(), text(&value));
                 }
             }
         }
@@ -67,8 +68,8 @@ fn an_item_that_somebody_else_wrote_is_corrupt_and_not_an_empty_consent() {
         ("night_granted", "2026-01-01T00:00:00Z transaction soon"),
         ("general_withdrawn", "never"),
     ] {
-        let mut item = item::key("consent#x", STATE);
-        item.insert(attribute.to_owned(), AttributeValue::S(value.to_owned()));
+        let mut item = key("consent#x", STATE);
+        item.insert(attribute.to_owned(), text(value));
         assert_eq!(
             item::consent(&item).unwrap_err().kind,
             Kind::Corrupt,

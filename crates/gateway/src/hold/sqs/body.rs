@@ -1,11 +1,15 @@
 //! A held message as the body of an SQS message: one line of JSON, then the body as its producer
 //! wrote it. What SQS does not take as text, or what would be too long, is packed whole.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::aws::queues::Outgoing;
+use crate::aws::travel;
 use crate::hold::Held;
 
 /// The version of this form.
@@ -71,6 +75,17 @@ impl Letter {
             }
             _ => pack(text, &body).filter(|packed| packed.len() <= max),
         }
+    }
+
+    /// The message to send, of at most `max` bytes; `None` if it is longer even if packed. The
+    /// group of its producer stays with it, so that a hold is as fair as the queue it came from.
+    pub(super) fn outgoing(&self, max: usize, delay: Duration) -> Option<Outgoing> {
+        Some(Outgoing {
+            body: self.write(max)?,
+            group: travel::group(&self.held.message),
+            delay,
+            ..Outgoing::default()
+        })
     }
 
     /// The reverse of [`Letter::write`]. The fault quotes nothing: it may be personal.

@@ -10,7 +10,7 @@ use super::body::Letter;
 use super::lane::{LaneQueues, READY};
 use super::send::Entries;
 use super::{SqsHold, failed};
-use crate::aws::queues::{Ask, BATCH_MAX, Outgoing};
+use crate::aws::queues::{Ask, BATCH_MAX};
 use crate::error::Result;
 use crate::hold::{Found, Held, Lane, Scope, State};
 
@@ -88,11 +88,8 @@ impl SqsHold {
             let mut held = letter.held.clone();
             held.due = now;
             // It is shorter than it was: it says no why.
-            let body = Letter::new(held).write(lane.bytes_max).unwrap_or_default();
-            Outgoing {
-                body,
-                ..Outgoing::default()
-            }
+            let message = Letter::new(held).outgoing(lane.bytes_max, Duration::ZERO);
+            message.unwrap_or_default()
         };
         let messages = back.iter().map(|(_, _, letter)| anew(letter)).collect();
         let queue = &lane.places[READY].queue;
@@ -111,6 +108,7 @@ impl SqsHold {
             }
         }
         let kicked = gone.len() as u64;
+        lane.buried_changed();
         for answer in self.all(&lane.buried, Entries::Delete(gone)).await {
             fault = answer.err().or(fault);
         }

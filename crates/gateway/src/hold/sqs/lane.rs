@@ -52,6 +52,8 @@ pub(super) struct PlaceState {
     pub(super) worth: Worth,
     /// The latest counts, and when they were read in monotonic time.
     pub(super) look: Option<(Duration, Look)>,
+    /// When it was last seen not to be empty, in monotonic time.
+    pub(super) busy_at: Option<Duration>,
     /// Messages sent, due at once, that the counts may not hold yet.
     pub(super) fresh: u64,
     /// The last receives brought something, so several at once are worth it.
@@ -61,6 +63,12 @@ pub(super) struct PlaceState {
 }
 
 impl PlaceState {
+    /// Whether there was nothing in it when it was last looked at.
+    pub(super) fn is_empty(&self) -> bool {
+        let look = self.look.as_ref();
+        look.is_some_and(|(_, look)| look.visible + look.delayed + look.in_flight == 0)
+    }
+
     /// An undue message was hidden until then.
     pub(super) fn hide(&mut self, until: Timestamp) {
         self.worth.note(until);
@@ -88,6 +96,7 @@ impl Place {
                 None => Worth::new(every),
             },
             look: None,
+            busy_at: None,
             fresh: 0,
             gives: false,
             hidden: BTreeMap::new(),
@@ -123,6 +132,8 @@ pub(super) struct LaneQueues {
     /// The ready queue, the wait queues of the openings, and last the one of all other dues.
     pub(super) places: Vec<Place>,
     pub(super) buried: Queue,
+    /// How many are buried, and when they were counted in monotonic time.
+    pub(super) buried_count: Mutex<Option<(Duration, u64)>>,
     /// Most bytes of a message that all of them take.
     pub(super) bytes_max: usize,
     /// Messages due in a moment, received already.
@@ -161,6 +172,17 @@ impl LaneQueues {
         let mut state = self.places[place].state();
         state.fresh += u64::from(at <= now);
         state.worth.note(at);
+    }
+
+    pub(super) fn buried_count(&self) -> MutexGuard<'_, Option<(Duration, u64)>> {
+        self.buried_count
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// They are counted anew when somebody next asks.
+    pub(super) fn buried_changed(&self) {
+        *self.buried_count() = None;
     }
 
     pub(super) fn early(&self) -> MutexGuard<'_, Vec<Early>> {
@@ -250,6 +272,7 @@ pub(super) mod tests {
                 place("wait", None),
             ],
             buried: Queue::new("buried"),
+            buried_count: Mutex::default(),
             bytes_max: 1,
             early: Mutex::default(),
         };

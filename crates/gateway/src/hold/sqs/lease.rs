@@ -363,6 +363,7 @@ impl SqsHold {
             }
         }
         if !gone.is_empty() {
+            lane.buried_changed();
             self.poison.fetch_add(gone.len() as u64, Ordering::Relaxed);
             tracing::error!(
                 lane = %lane.lane,

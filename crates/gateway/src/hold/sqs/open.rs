@@ -97,6 +97,7 @@ fn lay_out(
         lane: lane.clone(),
         places: places.collect(),
         buried: buried.map_or_else(|| Queue::new(""), |(queue, _)| queue),
+        buried_count: Mutex::default(),
         bytes_max: smallest.unwrap_or(BYTES_MAX).min(BYTES_MAX),
         early: Mutex::default(),
     }

@@ -31,14 +31,9 @@ impl SqsHold {
         for (at, held) in messages.into_iter().enumerate() {
             let lane = self.lane(&held.lane)?;
             let (due, (place, delay)) = (held.due, lane.place_of(held.due, now));
-            let Some(body) = Letter::new(held).write(lane.bytes_max) else {
+            let Some(message) = Letter::new(held).outgoing(lane.bytes_max, delay) else {
                 answers[at] = Put::Full;
                 continue;
-            };
-            let message = Outgoing {
-                body,
-                delay,
-                ..Outgoing::default()
             };
             let group = groups.entry((&lane.lane, place)).or_default();
             group.push(Sent { at, due, message });

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::SqsHold;
 use super::loans::Loan;
 use super::send::Entries;
-use crate::aws::queues::{Fault, Outgoing};
+use crate::aws::queues::Fault;
 use crate::hold::{Lane, Settle, Settled, Verdict};
 
 /// A loan that ends, and its place among the settlements.
@@ -81,20 +81,20 @@ impl SqsHold {
         for ending in endings {
             let letter = &ending.loan.letter;
             let delay = place.map(|_| lane.place_of(letter.held.due, now).1);
-            let Some(body) = letter.write(lane.bytes_max) else {
+            let message = letter.outgoing(lane.bytes_max, delay.unwrap_or_default());
+            let Some(message) = message else {
                 warn(&lane.lane, "send anew", "it would be too large");
                 continue;
             };
-            messages.push(Outgoing {
-                body,
-                delay: delay.unwrap_or_default(),
-                ..Outgoing::default()
-            });
+            messages.push(message);
             kept.push(ending);
         }
         let delays: Vec<_> = messages.iter().map(|message| message.delay).collect();
         let queue = place.map_or(&lane.buried, |place| &lane.places[place].queue);
         let answers = self.all(queue, Entries::Send(messages)).await;
+        if place.is_none() {
+            lane.buried_changed();
+        }
         let mut sent = Vec::with_capacity(kept.len());
         for ((ending, delay), answer) in kept.into_iter().zip(delays).zip(answers) {
             match answer {

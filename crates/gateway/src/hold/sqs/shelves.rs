@@ -3,6 +3,8 @@
 //!
 //! Every shelf says `advertising`, which is what is held for long, and the class `sqs`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use nightgate_core::{Class, Priority, Purpose};
 
@@ -16,7 +18,13 @@ use crate::hold::{Lane, Shelf};
 /// The class of every shelf.
 const CLASS: &str = "sqs";
 /// Counts are asked for again after so long, of monotonic time.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same of a ready queue in which there was nothing for [`IDLE_AFTER`]: what this process puts
+/// it knows of by itself, so this is how late it notices what another one put.
+const LOOK_EVERY_IDLE: Duration = Duration::from_secs(5);
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+/// The same of wait queues in which nothing is due, and of what is buried.
+const LOOK_SELDOM: Duration = Duration::from_secs(10);
 
 impl SqsHold {
     /// When something of a lane is next worth asking for.
@@ -61,7 +69,7 @@ impl SqsHold {
         let mut due = shelf(shelf_of_now(now));
         let mut later = Vec::new();
         for (at, place) in lane.places.iter().enumerate() {
-            let look = self.look(place).await?;
+            let look = self.look(at, place, now).await?;
             let loans = match at {
                 READY => look.in_flight,
                 _ if place.is_open(now) => {
@@ -84,20 +92,50 @@ impl SqsHold {
                 later.push(shelf);
             }
         }
-        let buried = self.queues.look(&lane.buried).await;
-        let buried = buried.map_err(|fault| failed(format!("look at {}", lane.buried), fault))?;
-        due.buried = buried.visible + buried.in_flight + buried.delayed;
+        due.buried = self.buried(lane).await?;
         if due.held + due.leased + due.buried > 0 {
             later.push(due);
         }
         Ok(later)
     }
 
-    /// The counts of a queue, at most a second old.
-    async fn look(&self, place: &Place) -> Result<Look> {
+    /// How many messages of a lane are buried, as of some seconds ago.
+    async fn buried(&self, lane: &LaneQueues) -> Result<u64> {
+        let monotonic = self.clock.monotonic();
+        let kept = *lane.buried_count();
+        if let Some((at, count)) = kept
+            && monotonic.saturating_sub(at) < LOOK_SELDOM
+        {
+            return Ok(count);
+        }
+        let look = self.queues.look(&lane.buried).await;
+        let look = look.map_err(|fault| failed(format!("look at {}", lane.buried), fault))?;
+        let count = look.visible + look.in_flight + look.delayed;
+        *lane.buried_count() = Some((monotonic, count));
+        Ok(count)
+    }
+
+    /// Whether no lane has anything to lend, as far as was known lately. Then a stop has nothing to
+    /// bite on.
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        let idle = |(at, place): (usize, &Place)| {
+            let state = place.state();
+            let nothing = match at == READY || state.worth.asks(now) {
+                true => state.is_empty(),
+                false => true,
+            };
+            nothing && state.fresh == 0 && !state.worth.is_sure(now)
+        };
+        let mut lanes = self.lanes.values();
+        lanes.all(|lane| lane.places.iter().enumerate().all(idle))
+    }
+
+    /// The counts of a queue: a second old at most, some seconds where nothing is due in it.
+    async fn look(&self, at: usize, place: &Place, now: Timestamp) -> Result<Look> {
         let monotonic = self.clock.monotonic();
         let kept = place.state().look.clone();
-        let fresh = |at: std::time::Duration| monotonic.saturating_sub(at) < LOOK_EVERY;
+        let every = look_every(at, place, now, monotonic);
+        let fresh = |at: Duration| monotonic.saturating_sub(at) < every;
         if let Some((_, look)) = kept.filter(|(at, _)| fresh(*at)) {
             return Ok(look);
         }
@@ -106,6 +144,9 @@ impl SqsHold {
         let look = looked.map_err(|fault| failed(op(), fault))?;
         let mut state = place.state();
         let before = state.look.replace((monotonic, look.clone()));
+        if !state.is_empty() {
+            state.busy_at = Some(monotonic);
+        }
         let more = before.is_some_and(|(_, before)| before.visible < look.visible);
         let now = self.clock.now();
         if more && (place.opening.is_none() || place.is_open(now)) {
@@ -114,6 +155,23 @@ impl SqsHold {
             state.worth.note(now);
         }
         Ok(look)
+    }
+}
+
+/// How old the counts of a queue may be.
+fn look_every(at: usize, place: &Place, now: Timestamp, monotonic: Duration) -> Duration {
+    let state = place.state();
+    if state.worth.asks(now) && (at != READY || state.fresh > 0) || state.worth.is_sure(now) {
+        return LOOK_EVERY;
+    }
+    let busy = state
+        .busy_at
+        .is_some_and(|at| monotonic.saturating_sub(at) < IDLE_AFTER);
+    match at {
+        READY if busy => LOOK_EVERY,
+        READY => LOOK_EVERY_IDLE,
+        _ if place.is_open(now) && busy => LOOK_EVERY,
+        _ => LOOK_SELDOM,
     }
 }
 

@@ -18,6 +18,8 @@ const PAUSED: &str = "nightgate-paused";
 const STOPPED: &str = "nightgate-stopped";
 /// Tags are read again after so long, of monotonic time.
 const READ_EVERY: Duration = Duration::from_secs(1);
+/// The same while there is nothing that a stop could keep back.
+const READ_EVERY_IDLE: Duration = Duration::from_secs(10);
 
 /// The stops as they were read lately.
 #[derive(Default)]
@@ -27,7 +29,11 @@ impl SqsHold {
     pub(super) async fn all_stops(&self) -> Result<Vec<Pause>> {
         let mut kept = self.stops.0.lock().await;
         let monotonic = self.clock.monotonic();
-        let fresh = |at: &Duration| monotonic.saturating_sub(*at) < READ_EVERY;
+        let every = match self.is_idle(self.clock.now()) {
+            true => READ_EVERY_IDLE,
+            false => READ_EVERY,
+        };
+        let fresh = |at: &Duration| monotonic.saturating_sub(*at) < every;
         if let Some((_, stops)) = kept.as_ref().filter(|(at, _)| fresh(at)) {
             return Ok(stops.clone());
         }

@@ -24,7 +24,7 @@ use crate::receipt::memory::MemoryLog;
 use crate::receipt::{Event, Filed as FiledReceipt, Receipt, ReceiptAsk, ReceiptLog};
 use crate::release::freeze::Freeze;
 use crate::release::limiter::Pace;
-use crate::release::{LaneOptions, OnUnknown, ReleaserParts};
+use crate::release::{LaneOptions, OnUnknown, ReleaserParts, Shared};
 use crate::sink::testing::message;
 use crate::sink::{Outbound, Outcome, Sink};
 
@@ -186,7 +186,8 @@ impl World {
             random: Mutex::new(fastrand::Rng::with_seed(1)),
         };
         let sink = Arc::clone(&provider) as _;
-        let lane = LaneReleaser::new(options(), sink, Arc::new(parts));
+        let shared = Shared::own(&parts.receipts);
+        let lane = LaneReleaser::new(options(), sink, Arc::new(parts), &shared);
         Self {
             clock,
             hold,

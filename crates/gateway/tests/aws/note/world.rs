@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,12 +20,15 @@ use nightgate::config::Opening;
 use nightgate::consent::memory::MemoryBook;
 use nightgate::consent::{Act, ConsentBook, ConsentEvent};
 use nightgate::decider::Decider;
+use nightgate::error::{Error, Kind, Result};
 use nightgate::hold::sqs::{SqsHold, SqsHoldOptions};
 use nightgate::hold::{Held, HoldStore, Lane, Put};
 use nightgate::receipt::lines::LinesLog;
+use nightgate::release::attempts::memory::MemoryAttempts;
+use nightgate::release::attempts::{Attempts, Claim, Fate, Trail, Try};
 use nightgate::release::freeze::Freeze;
 use nightgate::release::limiter::Pace;
-use nightgate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts, Tick};
+use nightgate::release::{LaneOptions, OnUnknown, Releaser, ReleaserParts, Shared, Tick};
 use nightgate::sink::Sink;
 use nightgate::sink::sqs::{SqsSink, SqsSinkOptions};
 use nightgate_core::{
@@ -58,6 +62,10 @@ pub(super) struct Night {
     pub(super) clock: Arc<ManualClock>,
     pub(super) sim: Arc<SimQueues>,
     pub(super) target: Queue,
+    /// Claims, where the night has them.
+    pub(super) attempts: Option<Arc<Flaky>>,
+    /// What becomes of advertising that may have gone.
+    pub(super) unknown: OnUnknown,
     book: Arc<MemoryBook>,
     decider: Arc<Decider>,
 }
@@ -87,6 +95,8 @@ impl Night {
             clock,
             sim,
             target,
+            attempts: None,
+            unknown: OnUnknown::Bury,
             book,
             decider,
         }
@@ -138,13 +148,27 @@ impl Night {
         self.book.record(vec![event]).await.unwrap();
     }
 
-    async fn hold(&self) -> Arc<SqsHold> {
+    pub(super) async fn hold(&self) -> Arc<SqsHold> {
         let options = SqsHoldOptions {
             openings: vec![Opening::parse("08:00[Asia/Seoul]").unwrap()],
             ..SqsHoldOptions::new("night", vec![Lane::new("main")])
         };
         let hold = SqsHold::open(self.sim.clone(), options, self.clock.clone());
         Arc::new(hold.await.unwrap())
+    }
+
+    /// A night in which hand-overs are claimed.
+    pub(super) async fn claimed(count: usize) -> Self {
+        let horizon = SignedDuration::from_hours(72);
+        Self {
+            attempts: Some(Arc::new(Flaky {
+                inner: MemoryAttempts::new(horizon),
+                away: AtomicBool::new(false),
+                busy: AtomicUsize::new(0),
+                stuck: AtomicBool::new(false),
+            })),
+            ..Self::waiting(count).await
+        }
     }
 
     /// The sink to the target over `queues`, which sends one request after the other.
@@ -174,7 +198,17 @@ impl Night {
             freeze: Freeze::new(SignedDuration::from_secs(60), Duration::from_secs(300)),
             random: Mutex::new(fastrand::Rng::with_seed(1)),
         };
-        let releaser = Releaser::new(vec![(lane(rate), sink)], parts);
+        let options = LaneOptions {
+            unknown_advertising: self.unknown,
+            ..lane(rate)
+        };
+        let lanes = vec![(options, sink)];
+        let own = Shared::own(&parts.receipts);
+        let shared = match self.attempts.clone() {
+            Some(attempts) => Shared { attempts, ..own },
+            None => own,
+        };
+        let releaser = Releaser::sharing(lanes, parts, &shared);
         Process { releaser }
     }
 
@@ -293,6 +327,60 @@ fn id(message: &SimMessage) -> String {
     match &id.unwrap().value {
         nightgate::aws::queues::Value::Text(text) => text.clone(),
         nightgate::aws::queues::Value::Bytes(_) => panic!("an id is a text"),
+    }
+}
+
+/// Claims in memory that may be away, or turn the next so many down.
+pub(super) struct Flaky {
+    inner: MemoryAttempts,
+    pub(super) away: AtomicBool,
+    pub(super) busy: AtomicUsize,
+    /// It never answers a claim, and makes none.
+    pub(super) stuck: AtomicBool,
+}
+
+impl Flaky {
+    fn check(&self) -> Result<()> {
+        let fault = Error::new(Kind::Unavailable, "release", "claim a hand-over");
+        match self.away.load(Ordering::Relaxed) {
+            true => Err(fault),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Attempts for Flaky {
+    fn claims(&self) -> bool {
+        true
+    }
+
+    async fn trails(&self, lapsed: &[Claim], now: Timestamp) -> Result<Vec<Trail>> {
+        self.check()?;
+        self.inner.trails(lapsed, now).await
+    }
+
+    async fn claim(&self, tries: &[Try], now: Timestamp) -> Vec<Result<Trail>> {
+        if self.stuck.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let mut answers = Vec::new();
+        for one in tries {
+            let busy = self.busy.load(Ordering::Relaxed);
+            self.busy.store(busy.saturating_sub(1), Ordering::Relaxed);
+            if busy > 0 || self.check().is_err() {
+                let what = "claim a hand-over: ThrottlingException";
+                answers.push(Err(Error::new(Kind::Unavailable, "release", what)));
+            } else {
+                answers.extend(self.inner.claim(std::slice::from_ref(one), now).await);
+            }
+        }
+        answers
+    }
+
+    async fn conclude(&self, ended: Vec<(Claim, Fate)>, now: Timestamp) -> Result<()> {
+        self.check()?;
+        self.inner.conclude(ended, now).await
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use nightgate::aws::queues::{Fault, FaultKind, Queues};
 use nightgate::aws::sim::{FaultPlan, Op, SimOptions};
+use nightgate::clock::Clock as _;
 use nightgate::error::Kind;
-use nightgate::hold::{Lane, Pause};
+use nightgate::hold::{HoldStore, Lane, Pause};
 
 use super::world::*;
 use crate::world::*;
@@ -239,4 +240,63 @@ async fn what_sqs_cannot_do_is_said_and_not_guessed() {
         hold.put(vec![stranger], at(0)).await.unwrap_err().kind,
         Kind::Invalid
     );
+}
+
+/// What one look of a daemon at its lanes asks of the hold.
+async fn look(hold: &dyn HoldStore, world: &World) -> u64 {
+    let (now, mut held) = (world.clock.now(), 0);
+    for lane in ["push", "sms"].map(Lane::new) {
+        let shelves = hold.shelves(Some(&lane), Some(now)).await.unwrap();
+        held += shelves.iter().map(|shelf| shelf.held).sum::<u64>();
+        hold.pauses().await.unwrap();
+        hold.next_due(&lane, now).await.unwrap();
+    }
+    held
+}
+
+#[tokio::test]
+async fn a_daemon_on_an_idle_lane_asks_for_less_than_one_thing_a_second() {
+    let world = World::new();
+    let hold = world.hold().await;
+    let ops = [Op::Look, Op::Tags, Op::Receive, Op::Find];
+    let requests = || ops.map(|op| world.sim.faults.requests(op));
+    for _ in 0..120 {
+        look(&*hold, &world).await;
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let before = requests();
+    for _ in 0..3600 {
+        assert_eq!(look(&*hold, &world).await, 0);
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let after = requests();
+    let [looks, tags, receives, finds] = [0, 1, 2, 3].map(|op| after[op] - before[op]);
+    // Of two lanes: the ready queue every 5 s, wait queues, what is buried and stops every 10 s.
+    assert!((3500..=3700).contains(&looks), "{looks}");
+    assert!((700..=740).contains(&tags), "{tags}");
+    assert_eq!((receives, finds), (0, 0));
+}
+
+#[tokio::test]
+async fn what_another_process_puts_into_an_idle_lane_is_seen_within_seconds_and_a_stop_bites() {
+    let world = World::new();
+    let (hold, other) = (world.hold().await, world.hold().await);
+    for _ in 0..300 {
+        look(&*hold, &world).await;
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let now = world.clock.now();
+    other.put(vec![due("a", now)], now).await.unwrap();
+    other
+        .pause(Some(&Lane::new("sms")), true, now)
+        .await
+        .unwrap();
+    let mut seconds = 0;
+    while look(&*hold, &world).await == 0 {
+        world.clock.advance(Duration::from_secs(1));
+        seconds += 1;
+    }
+    assert!(seconds <= 5, "{seconds}");
+    let stops = hold.pauses().await.unwrap();
+    assert_eq!(stops.len(), 1, "whoever sees the message sees the stop");
 }

@@ -2,7 +2,7 @@
 
 use nightgate::aws::queues::{Fault, FaultKind};
 use nightgate::aws::sim::{FaultPlan, Noise, Op};
-use nightgate::hold::{Settle, Settled};
+use nightgate::hold::{Leased, Settle, Settled};
 
 use super::world::*;
 use crate::world::*;
@@ -219,4 +219,31 @@ async fn a_receive_whose_answer_is_lost_hides_its_messages_until_they_lapse() {
         lease_one(hold, at(10)).await.lapsed,
         "nobody can know better"
     );
+}
+
+#[tokio::test]
+async fn the_group_of_a_producer_stays_with_what_is_held_put_back_and_brought_back() {
+    let world = World::new();
+    let hold = world.hold().await;
+    let side = r#"{"group":"tenant-7","attributes":[]}"#;
+    let grouped = with("a", |held| {
+        let attributes = &mut held.message.attributes;
+        attributes.insert("nightgate.sqs".to_owned(), side.to_owned());
+    });
+    hold.put(vec![grouped, held("b")], at(0)).await.unwrap();
+    let groups = |name: &str| -> Vec<Option<String>> {
+        let messages = world.messages(name).into_iter();
+        messages.map(|message| message.sent.group).collect()
+    };
+    let tenant = Some("tenant-7".to_owned());
+    assert_eq!(groups(READY), [tenant.clone(), None]);
+    for (now, verdict, queue) in [(at(0), defer(at(60)), WAIT), (at(61), bury(), BURIED)] {
+        world.turn(now);
+        let leased = lease(&*hold, now, 10).await;
+        let of = |one: &&Leased| one.held.message.id == id("a");
+        let token = leased.iter().find(of).unwrap().token;
+        let settle = Settle { token, verdict };
+        hold.settle(vec![settle], now).await.unwrap();
+        assert_eq!(groups(queue), std::slice::from_ref(&tenant), "{queue}");
+    }
 }

@@ -2,16 +2,11 @@
 //! instant and something that tells two of one instant apart), which the table's time-to-live
 //! (`ttl`) takes away once no queue can hold what it names.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Mark, Marks};
-use crate::aws::tables::why;
+use crate::aws::tables::{Item, Table, Words, key, text, text_of, ttl};
 use crate::error::{Error, Kind, Result};
 use crate::hold::Scope;
 
@@ -21,17 +16,13 @@ const PARTITION: &str = "recall";
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(15 * 24);
 
 /// The marks.
-pub struct DynamoMarks {
-    client: Client,
-    table: String,
-}
+pub struct DynamoMarks(Table);
 
 impl DynamoMarks {
-    /// Marks in `table`, which has the partition key `pk` and the sort key `sk`, both texts.
+    /// Marks in `table`.
     #[must_use]
-    pub fn new(client: Client, table: &str) -> Self {
-        let table = table.to_owned();
-        Self { client, table }
+    pub fn new(table: &Table) -> Self {
+        Self(table.of("hold"))
     }
 }
 
@@ -42,26 +33,19 @@ fn place(at: Timestamp) -> String {
 }
 
 /// The item of a mark. `salt` tells marks of one instant apart.
-fn item(mark: &Mark, salt: u64) -> Result<HashMap<String, AttributeValue>> {
+fn item(mark: &Mark, salt: u64) -> Result<Item> {
     let scope = serde_json::to_string(&mark.scope);
-    let scope = scope.map_err(|error| failed("write a recall", error))?;
+    let scope =
+        scope.map_err(|error| Error::new(Kind::Invalid, "hold", "write a recall").with(error))?;
     let ends = mark.at.checked_add(KEPT_FOR).unwrap_or(Timestamp::MAX);
-    Ok(HashMap::from([
-        ("pk".to_owned(), AttributeValue::S(PARTITION.to_owned())),
-        (
-            "sk".to_owned(),
-            AttributeValue::S(format!("{}#{salt:016x}", place(mark.at))),
-        ),
-        ("scope".to_owned(), AttributeValue::S(scope)),
-        (
-            "ttl".to_owned(),
-            AttributeValue::N(ends.as_second().to_string()),
-        ),
-    ]))
+    let mut item = key(PARTITION, &format!("{}#{salt:016x}", place(mark.at)));
+    item.insert("scope".to_owned(), text(&scope));
+    item.insert("ttl".to_owned(), ttl(ends));
+    Ok(item)
 }
 
 /// The mark of an item.
-fn mark(item: &HashMap<String, AttributeValue>) -> Result<Mark> {
+fn mark(item: &Item) -> Result<Mark> {
     let corrupt = || {
         Error::new(
             Kind::Corrupt,
@@ -69,10 +53,7 @@ fn mark(item: &HashMap<String, AttributeValue>) -> Result<Mark> {
             "read a recall: its item is of another shape",
         )
     };
-    let text = |name: &str| {
-        let value = item.get(name).and_then(|value| value.as_s().ok());
-        value.map(String::as_str).ok_or_else(corrupt)
-    };
+    let text = |name: &str| text_of(item, name).ok_or_else(corrupt);
     let at = text("sk")?.split('#').next().unwrap_or_default();
     let scope: Scope = serde_json::from_str(text("scope")?).map_err(|_| corrupt())?;
     let at = at.parse().map_err(|_| corrupt())?;
@@ -83,42 +64,16 @@ fn mark(item: &HashMap<String, AttributeValue>) -> Result<Mark> {
 impl Marks for DynamoMarks {
     async fn add(&self, mark: Mark) -> Result<()> {
         let item = item(&mark, fastrand::u64(..))?;
-        let put = self.client.put_item().table_name(&self.table);
-        let put = put.set_item(Some(item)).send().await;
-        put.map_err(|error| unavailable("note a recall", &error))?;
-        Ok(())
+        self.0.put("note a recall", item).await
     }
 
     async fn since(&self, from: Timestamp) -> Result<Vec<Mark>> {
-        let items = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND sk >= :from")
-            .expression_attribute_values(":pk", AttributeValue::S(PARTITION.to_owned()))
-            .expression_attribute_values(":from", AttributeValue::S(place(from)))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let items: Vec<_> = items
-            .try_collect()
-            .await
-            .map_err(|error| unavailable("read recalls", &error))?;
+        let words = Words::default().text(":pk", PARTITION);
+        let words = words.text(":from", &place(from));
+        let late = "pk = :pk AND sk >= :from";
+        let items = self.0.query("read recalls", late, &words).await?;
         items.iter().map(mark).collect()
     }
-}
-
-fn unavailable<E, R>(op: &str, error: &SdkError<E, R>) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    Error::new(Kind::Unavailable, "hold", op).with(why(error))
-}
-
-fn failed(op: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Kind::Invalid, "hold", op).with(error)
 }
 
 #[cfg(test)]
@@ -156,7 +111,7 @@ mod tests {
         };
         for name in ["sk", "scope"] {
             let mut item = item(&written, 1).unwrap();
-            item.insert(name.to_owned(), AttributeValue::S("what".to_owned()));
+            item.insert(name.to_owned(), text("what"));
             assert_eq!(mark(&item).unwrap_err().kind, Kind::Corrupt);
         }
     }

@@ -1,32 +1,32 @@
-//! What the receipts tell of a message that came back from a lapsed loan.
+//! What the receipts tell of messages that came back from lapsed loans. Nothing is claimed: a copy
+//! of a message that the hold does not recognise as one is not recognised here either.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
 use nightgate_core::MessageId;
 
+use super::{Attempts, Claim, Fate, Trail, Try};
 use crate::error::{Kind, Result};
 use crate::receipt::{Event, ReceiptAsk, ReceiptLog};
 
 /// Receipts read at a time. A message has a handful: two or three for each hand-over and night.
 const PAGE: usize = 500;
 
-/// How far a message came, as far as anyone can prove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trail {
-    /// Never handed over, or certainly not taken.
-    Clear,
-    /// Handed over, and no outcome was recorded: it may have gone.
-    Open,
-    /// Put aside, but the hold was not told.
-    Buried,
-    /// The provider said never, but the hold was not told.
-    Rejected,
-    /// The sink took it, but the hold was not told.
-    Delivered,
-}
+/// The receipts, asked.
+pub struct ReceiptAttempts(Arc<dyn ReceiptLog>);
 
-impl Trail {
+impl ReceiptAttempts {
+    /// Asks `receipts`.
+    #[must_use]
+    pub fn new(receipts: Arc<dyn ReceiptLog>) -> Self {
+        Self(receipts)
+    }
+
     /// Reads the receipts of `id`. Where they went elsewhere and cannot be read, whatever was on
     /// loan may have gone.
-    pub(super) async fn of(receipts: &dyn ReceiptLog, id: &MessageId) -> Result<Self> {
+    async fn trail(&self, id: &MessageId) -> Result<Trail> {
         let mut events = Vec::new();
         let mut ask = ReceiptAsk {
             message: Some(id.clone()),
@@ -34,18 +34,43 @@ impl Trail {
             ..ReceiptAsk::default()
         };
         loop {
-            let page = match receipts.query(&ask).await {
-                Err(error) if error.kind == Kind::Unsupported => return Ok(Self::Open),
+            let page = match self.0.query(&ask).await {
+                Err(error) if error.kind == Kind::Unsupported => return Ok(Trail::Open),
                 page => page?,
             };
             events.extend(page.iter().map(|filed| filed.receipt.event));
             match page.last() {
                 Some(last) => ask.after = Some(last.seq),
-                None => return Ok(Self::from_events(&events)),
+                None => return Ok(Trail::from_events(&events)),
             }
         }
     }
+}
 
+#[async_trait]
+impl Attempts for ReceiptAttempts {
+    fn claims(&self) -> bool {
+        false
+    }
+
+    async fn trails(&self, lapsed: &[Claim], _: Timestamp) -> Result<Vec<Trail>> {
+        let mut trails = Vec::with_capacity(lapsed.len());
+        for claim in lapsed {
+            trails.push(self.trail(&claim.id).await?);
+        }
+        Ok(trails)
+    }
+
+    async fn claim(&self, tries: &[Try], _: Timestamp) -> Vec<Result<Trail>> {
+        tries.iter().map(|_| Ok(Trail::Clear)).collect()
+    }
+
+    async fn conclude(&self, _: Vec<(Claim, Fate)>, _: Timestamp) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Trail {
     /// The order of receipts proves little where two releasers had the message in turn, so the
     /// furthest it came counts, and every attempt must have its answer.
     fn from_events(events: &[Event]) -> Self {
@@ -95,8 +120,9 @@ mod tests {
     #[tokio::test]
     async fn receipts_that_cannot_be_read_leave_every_trail_open() {
         let log = crate::receipt::lines::LinesLog::new(std::io::sink());
+        let attempts = ReceiptAttempts::new(Arc::new(log));
         let id = MessageId::new("m-1").unwrap();
-        assert_eq!(Trail::of(&log, &id).await.unwrap(), Trail::Open);
+        assert_eq!(attempts.trail(&id).await.unwrap(), Trail::Open);
     }
 
     #[test]
