@@ -67,7 +67,7 @@ local function rec(no)
     local text = call('HGET', K .. 's', no)
     if text then
       local t = unmsg(text)
-      r = {no = no, shelf = t[1], first = t[2], n = t[3], arr = t[4], runs = t[5]}
+      r = {no = no, shelf = t[1], first = t[2], n = t[3], arr = t[4], runs = t[5], sum = t[6]}
       r.h, r.l, r.b, r.e = tally(r.runs)
     else
       r = false
@@ -176,7 +176,7 @@ local function flush_block(no, r)
     if e then call('ZADD', K .. 'e', e, no) else call('ZREM', K .. 'e', no) end
   end
   if live > 0 or e then
-    call('HSET', K .. 's', no, pack({r.shelf, r.first, r.n, r.arr, r.runs}))
+    call('HSET', K .. 's', no, pack({r.shelf, r.first, r.n, r.arr, r.runs, r.sum}))
   else
     call('HDEL', K .. 's', no)
   end

@@ -76,7 +76,8 @@ local function write(i, take)
       or shelf_of(ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
     recs[no] = {
       no = no, shelf = on, first = last + 1 + tonumber(ARGV[i + 10]), n = n, arr = ARGV[i + 9],
-      runs = runs, h = 0, l = 0, b = 0, dirty = true,
+      -- Its checksum, by which a copy of a block is told from one that a failover took back.
+      runs = runs, h = 0, l = 0, b = 0, dirty = true, sum = struct.unpack('<I4', ARGV[i], 2),
     }
   end
   return table.concat(said)
