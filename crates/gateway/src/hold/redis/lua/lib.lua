@@ -10,6 +10,11 @@ local sub, char, rep = string.sub, string.char, string.rep
 local SLOTS, LOAD = 1024, 48
 local recs, shelves, loans = {}, {}, {}
 
+-- The key of a bucket of ids. Numbers are packed, since Lua is slow to write them as text.
+local function index(bucket)
+  return K .. 'i' .. struct.pack('<I4', bucket)
+end
+
 -- Whether instant `a` is before `b`. Lua compares strings by locale, so never as strings.
 local function before(a, b)
   local a1, a2 = struct.unpack('>I4I4', a)

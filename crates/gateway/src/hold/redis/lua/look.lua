@@ -7,7 +7,7 @@ local out = {}
 for i, field in ipairs(ARGV) do
   local b = struct.unpack('<I4', field) % (2 * pow)
   if b >= buckets then b = b - pow end
-  local at = tonumber(call('HGET', K .. 'i' .. b, field) or -1)
+  local at = tonumber(call('HGET', index(b), field) or -1)
   local r = at >= 0 and rec(floor(at / SLOTS))
   out[i] = {}
   for j = 1, r and #r.runs or 0, 6 do

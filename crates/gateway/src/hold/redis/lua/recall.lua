@@ -22,7 +22,7 @@ for i = 2, #ARGV, 3 do
   if ARGV[i] == 'id' then
     local h = struct.unpack('<I4', ARGV[i + 1]) % (2 * pow)
     if h >= buckets then h = h - pow end
-    local at = tonumber(call('HGET', K .. 'i' .. h, ARGV[i + 1]) or -1)
+    local at = tonumber(call('HGET', index(h), ARGV[i + 1]) or -1)
     no, from, to = floor(at / SLOTS), at % SLOTS, at % SLOTS
   end
   local r = no >= 0 and rec(no)

@@ -9,7 +9,7 @@ local WIDTH = 13
 local function bucket(h)
   local b = h % (2 * pow)
   if b >= buckets then b = b - pow end
-  return K .. 'i' .. b
+  return index(b)
 end
 
 -- Whether an id whose message stands in this slot is still known: it lives, or did not end before
@@ -29,7 +29,7 @@ end
 -- listpack.
 local function grow(more)
   while ids + more > buckets * LOAD do
-    local from, to = K .. 'i' .. (buckets - pow), K .. 'i' .. buckets
+    local from, to = index(buckets - pow), index(buckets)
     local all = call('HGETALL', from)
     local go, gone = {}, {}
     for j = 1, #all, 2 do
