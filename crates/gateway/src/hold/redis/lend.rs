@@ -168,7 +168,7 @@ impl RedisHold {
         // Runs come block by block; blocks of one due may interleave.
         if !order.is_sorted() {
             let mut both: Vec<_> = order.into_iter().zip(lent.drain(begin..)).collect();
-            both.sort_by(|one, two| one.0.cmp(&two.0));
+            both.sort_by_key(|one| one.0);
             lent.extend(both.into_iter().map(|(_, leased)| leased));
         }
         Ok(())

@@ -1,6 +1,7 @@
--- Lends. ARGV: lane, now, now as a text, until, most, first and last priority, pick ('' any, else '=' and
--- purpose and campaign). Answers the loan, flat eights (block, shelf, first, count, from,
--- to, lapsed, checksum), and flat fives of shelves (id, priority, due, purpose and campaign, class).
+-- Lends. ARGV: lane, now, now as a text, until, most, first and last priority, pick ('' any,
+-- else '=' and purpose and campaign). Answers the loan, flat eights (block, shelf, first, count,
+-- from, to, lapsed, checksum), and flat fives of shelves (id, priority, due, purpose and
+-- campaign, class).
 local lane, now8, till = ARGV[1], ARGV[2], ARGV[4]
 local now, nanos = instant(ARGV[3])
 local want, pick = tonumber(ARGV[5]), ARGV[8]

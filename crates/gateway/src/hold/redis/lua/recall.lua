@@ -1,5 +1,5 @@
--- Takes back. ARGV: now as a text, then threes: block, from, to; or 'id', hash, ''. Answers how many were
--- taken back, and how many are on loan and will be.
+-- Takes back. ARGV: now as a text, then threes: block, from, to; or 'id', hash, ''. Answers how
+-- many were taken back, and how many are on loan and will be.
 local recalled, flying = 0, 0
 local now, nanos = instant(ARGV[1])
 local meta = call('HMGET', K .. 'm', 'buckets', 'pow')

@@ -1,4 +1,5 @@
--- What is known of the blocks ARGV: an array each of shelf, first, count, arrivals, runs, checksum; or none.
+-- What is known of the blocks ARGV: an array each of shelf, first, count, arrivals, runs,
+-- checksum; or none.
 local out = {}
 for i, no in ipairs(ARGV) do
   local r = rec(tonumber(no))

@@ -1,7 +1,6 @@
--- Ends loans. ARGV: now, now as a text, how many ends, ends of 5 (block, from, to, loan, state), messages
--- that arrive anew, blocks with sources (block, slot, loan or 0
--- for a kick, checksum). Answers a text for each
--- end and for each block: 0 lapsed, 1 obeyed, 2 recalled.
+-- Ends loans. ARGV: now, now as a text, how many ends, ends of 5 (block, from, to, loan, state),
+-- messages that arrive anew, blocks with sources (block, slot, loan or 0 for a kick, checksum).
+-- Answers a text for each end and for each block: 0 lapsed, 1 obeyed, 2 recalled.
 local now8, ends = ARGV[1], tonumber(ARGV[3])
 local now, nanos = instant(ARGV[2])
 local answers = {}

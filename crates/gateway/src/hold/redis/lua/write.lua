@@ -1,6 +1,7 @@
 -- How blocks are written, and ids kept. A block is 13 arguments: bytes in two pieces, lane,
--- priority, due (or @ and a shelf), purpose and campaign, class, count, hashes of ids (10 bytes each), arrivals (none:
--- a run; else 16 bits each, less the first), the first's place in this call, state, sources.
+-- priority, due (or @ and a shelf), purpose and campaign, class, count, hashes of ids (10 bytes
+-- each), arrivals (none: a run; else 16 bits each, less the first), the first's place in this
+-- call, state, sources.
 local meta = call('HMGET', K .. 'm', 'block', 'seq', 'buckets', 'pow', 'ids')
 local block, last = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local buckets, pow, ids = tonumber(meta[3]), tonumber(meta[4]), tonumber(meta[5] or 0)
