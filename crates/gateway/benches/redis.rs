@@ -1,8 +1,8 @@
 //! The hold on Redis beside the pattern that everybody writes by hand (a ZSET by due, a Lua script
 //! that claims), on servers of the same settings, through the same connection, in one run.
 //!
-//! `cargo bench --features redis --bench redis --profile quick -- [MESSAGES] [always|everysec]`: for
-//! each kind of body and each of the two: hold and release rate, processor seconds of client and
+//! `cargo bench --features redis --bench redis --profile quick -- [MESSAGES] [always|everysec]`:
+//! for each kind of body and each of the two: hold and release rate, processor seconds of client and
 //! server a million, and the server's memory a message.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "the servers of the tests are used")]
@@ -190,6 +190,43 @@ async fn connect(server: &Server) -> Outcome<Redis> {
     Ok(Redis::open(&options).await?)
 }
 
+/// Claims and removes everything; says how many.
+async fn claim_all(redis: &Redis, due: Timestamp) -> Outcome<u64> {
+    let claim = Script::new(CLAIM);
+    let mut last: Vec<redis::Value> = Vec::new();
+    let mut seen = 0;
+    loop {
+        let mut calls = Vec::new();
+        if !last.is_empty() {
+            let mut call = Call::on("ZREM", "{h}inflight");
+            last.drain(..).for_each(|member| match member {
+                redis::Value::BulkString(body) => call.push(body),
+                _ => unreachable!("members are texts"),
+            });
+            calls.push(call);
+        }
+        let now = due.as_millisecond();
+        calls.push(claim.call("{h}hold").arg(now).arg(LEASE).arg(now + 60_000));
+        let mut said = redis
+            .pipeline(&calls)
+            .await
+            .map_err(|fault| fault.error("bench", "claim"))?;
+        let claimed = said
+            .pop()
+            .ok_or("no answer")?
+            .map_err(|it| it.error("bench", "claim"))?;
+        let redis::Value::Array(members) = claimed else {
+            return Err("no members".into());
+        };
+        if members.is_empty() {
+            break;
+        }
+        seen += members.len() as u64;
+        last = members;
+    }
+    Ok(seen)
+}
+
 async fn pattern(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Outcome<()> {
     let server = Server::start(&["--appendfsync", fsync]);
     let redis = connect(&server).await?;
@@ -225,42 +262,42 @@ async fn pattern(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Outc
     }
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
-    let claim = Script::new(CLAIM);
     let step = Step::begin(&server);
-    let mut last: Vec<redis::Value> = Vec::new();
-    let mut seen = 0;
-    loop {
-        let mut calls = Vec::new();
-        if !last.is_empty() {
-            let mut call = Call::on("ZREM", "{h}inflight");
-            last.drain(..).for_each(|member| match member {
-                redis::Value::BulkString(body) => call.push(body),
-                _ => unreachable!("members are texts"),
-            });
-            calls.push(call);
-        }
-        let now = due.as_millisecond();
-        calls.push(claim.call("{h}hold").arg(now).arg(LEASE).arg(now + 60_000));
-        let mut said = redis
-            .pipeline(&calls)
-            .await
-            .map_err(|fault| fault.error("bench", "claim"))?;
-        let claimed = said
-            .pop()
-            .ok_or("no answer")?
-            .map_err(|it| it.error("bench", "claim"))?;
-        let redis::Value::Array(members) = claimed else {
-            return Err("no members".into());
-        };
-        if members.is_empty() {
-            break;
-        }
-        seen += members.len() as u64;
-        last = members;
-    }
+    let seen = claim_all(&redis, due).await?;
     assert_eq!(seen, messages, "every message is claimed");
     step.end("release", &server, messages, 0.0);
     Ok(())
+}
+
+/// Lends and settles everything; says how many.
+async fn lend_all(hold: &RedisHold, lane: &Lane, due: Timestamp) -> Outcome<u64> {
+    let mut seen = 0;
+    loop {
+        let ask = LeaseAsk {
+            lane,
+            pick: Pick::Any,
+            now: due,
+            max: LEASE,
+            ttl: SignedDuration::from_secs(60),
+        };
+        let loans = hold.lease(&ask).await?;
+        if loans.is_empty() {
+            break;
+        }
+        seen += loans.len() as u64;
+        let done = |token| Settle {
+            token,
+            verdict: Verdict::Done(End::Delivered),
+        };
+        let settled = hold
+            .settle(loans.iter().map(|loan| done(loan.token)).collect(), due)
+            .await?;
+        assert!(
+            settled.iter().all(|it| *it == Settled::Yes),
+            "every loan is settled"
+        );
+    }
+    Ok(seen)
 }
 
 async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Outcome<()> {
@@ -304,32 +341,7 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
     let step = Step::begin(&server);
-    let mut seen = 0;
-    loop {
-        let ask = LeaseAsk {
-            lane: &names.0,
-            pick: Pick::Any,
-            now: due,
-            max: LEASE,
-            ttl: SignedDuration::from_secs(60),
-        };
-        let loans = hold.lease(&ask).await?;
-        if loans.is_empty() {
-            break;
-        }
-        seen += loans.len() as u64;
-        let done = |token| Settle {
-            token,
-            verdict: Verdict::Done(End::Delivered),
-        };
-        let settled = hold
-            .settle(loans.iter().map(|loan| done(loan.token)).collect(), due)
-            .await?;
-        assert!(
-            settled.iter().all(|it| *it == Settled::Yes),
-            "every loan is settled"
-        );
-    }
+    let seen = lend_all(&hold, &names.0, due).await?;
     assert_eq!(seen, messages, "every message is lent");
     step.end("release", &server, messages, 0.0);
     let used = used_memory(&server).saturating_sub(before);

@@ -248,7 +248,11 @@ impl Redis {
         };
         let mut answers = self.inner.link.send(&pipeline, route).await?;
         // A script that the server does not know was not carried out: load it and send it again.
-        let unknown = |answer: &std::result::Result<Value, Fault>| matches!(answer, Err(fault) if fault.code() == "NOSCRIPT");
+        let unknown = |answer: &std::result::Result<Value, Fault>| {
+            answer
+                .as_ref()
+                .is_err_and(|fault| fault.code() == "NOSCRIPT")
+        };
         let again: Vec<usize> = (0..calls.len())
             .filter(|at| answers.get(*at).is_some_and(unknown))
             .collect();

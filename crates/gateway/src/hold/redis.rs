@@ -1,8 +1,8 @@
 //! The hold on Redis or Valkey, shared by any number of processes.
 //!
-//! Messages are packed into blocks, one value a block. The hold has some partitions; a message lives
-//! in the one that its id hashes to, all of whose keys share a hash tag, so that whatever happens to
-//! a message is one script on one slot. docs/adr/0033 has the reasons and the layout.
+//! Messages are packed into blocks, one value a block. The hold has some partitions; a message
+//! lives in the one that its id hashes to, all of whose keys share a hash tag, so that whatever
+//! happens to a message is one script on one slot. docs/adr/0033 has the reasons and the layout.
 
 mod cache;
 mod export;
@@ -96,8 +96,8 @@ impl RedisHold {
     /// Opens the hold, or makes an empty one.
     ///
     /// # Errors
-    /// `Invalid` when the server can lose acknowledged messages (and `durability` is strict), or the
-    /// hold there has another layout or number of partitions; `Unavailable` when nobody answers.
+    /// `Invalid` when the server can lose acknowledged messages (and `durability` is strict), or
+    /// the hold there has another layout or number of partitions; `Unavailable` when nobody answers.
     pub async fn open(redis: Redis, options: Options) -> Result<Self> {
         let checked = redis.check(options.durability).await?;
         let (partitions, key) = settle_layout(&redis, &options).await?;

@@ -185,6 +185,20 @@ impl Facts {
                 "the server{place} is a replica: give the address of the master"
             )));
         }
+        let mut faults = self.faults(&place, checked);
+        if durability == Durability::Strict
+            && let Some(fault) = faults.first()
+        {
+            let hint = "or say `durability = \"relaxed\"` to use it all the same";
+            return Err(refused(format!("{fault}, {hint}")));
+        }
+        checked.fsync_always &= self.aof == Some(true);
+        checked.warnings.append(&mut faults);
+        Ok(())
+    }
+
+    /// What makes the server lose messages; what cannot be known is added to the warnings.
+    fn faults(&self, place: &str, checked: &mut Checked) -> Vec<String> {
         let mut faults = Vec::new();
         match self.eviction.as_deref() {
             Some("noeviction") => {}
@@ -222,15 +236,7 @@ impl Facts {
                     .push(format!("`appendfsync`{place} is unknown"));
             }
         }
-        if durability == Durability::Strict
-            && let Some(fault) = faults.first()
-        {
-            let hint = "or say `durability = \"relaxed\"` to use it all the same";
-            return Err(refused(format!("{fault}, {hint}")));
-        }
-        checked.fsync_always &= self.aof == Some(true);
-        checked.warnings.append(&mut faults);
-        Ok(())
+        faults
     }
 }
 

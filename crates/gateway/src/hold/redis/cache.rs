@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use ::redis::Value;
 use lru::LruCache;
 
-use super::wire::{bytes, unseal};
+use super::wire::{bytes, checksum, unseal};
 use super::{RedisHold, odd};
 use crate::error::{Error, Kind, Result};
 use crate::hold::block::{Body, Head};
@@ -26,6 +26,8 @@ pub(super) struct Open {
     pub(super) shelf: u64,
     /// What the shelf says, but for the due, which may move.
     pub(super) key: ShelfKey,
+    /// Its checksum, by which it is told from another of its number that a failover took back.
+    pub(super) sum: u32,
     bytes: usize,
 }
 
@@ -35,6 +37,7 @@ pub(super) struct Wanted {
     pub(super) block: u64,
     pub(super) shelf: u64,
     pub(super) key: ShelfKey,
+    pub(super) sum: u32,
 }
 
 /// Blocks by partition and number.
@@ -85,8 +88,8 @@ impl RedisHold {
         let mut missing = HashMap::new();
         for want in wanted {
             match self.remembered(partition, want.block) {
-                Some(open) => drop(found.insert(want.block, open)),
-                None => drop(missing.insert(want.block, want)),
+                Some(open) if open.sum == want.sum => drop(found.insert(want.block, open)),
+                _ => drop(missing.insert(want.block, want)),
             }
         }
         let missing: Vec<Wanted> = missing.into_values().collect();
@@ -105,6 +108,10 @@ impl RedisHold {
                 let Some(value) = joined(value).ok_or_else(|| odd(OP))? else {
                     continue;
                 };
+                // Another block has taken its number meanwhile.
+                if checksum(&value) != Some(want.sum) {
+                    continue;
+                }
                 let open = Arc::new(open(want, value)?);
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
                 cache.insert(partition, want.block, Arc::clone(&open));
@@ -138,6 +145,7 @@ fn open(want: &Wanted, value: Vec<u8>) -> Result<Open> {
         body,
         shelf: want.shelf,
         key: want.key.clone(),
+        sum: want.sum,
         bytes,
     })
 }

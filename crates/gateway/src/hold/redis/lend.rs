@@ -29,6 +29,7 @@ struct Run {
     from: usize,
     to: usize,
     lapsed: bool,
+    sum: u32,
 }
 
 /// What a script lent.
@@ -130,6 +131,7 @@ impl RedisHold {
                 block: run.block,
                 shelf: run.shelf,
                 key,
+                sum: run.sum,
             })
         });
         let blocks = self.fetch(partition, wanted).await?;
@@ -166,7 +168,7 @@ impl RedisHold {
         // Runs come block by block; blocks of one due may interleave.
         if !order.is_sorted() {
             let mut both: Vec<_> = order.into_iter().zip(lent.drain(begin..)).collect();
-            both.sort_by(|one, two| one.0.cmp(&two.0));
+            both.sort_by_key(|one| one.0);
             lent.extend(both.into_iter().map(|(_, leased)| leased));
         }
         Ok(())
@@ -178,8 +180,8 @@ fn read_loan(said: ::redis::Value, ask: &LeaseAsk<'_>) -> Option<Loan> {
     let lease = count(&parts.next()?)?;
     let flat = array(parts.next()?)?;
     let names = array(parts.next()?)?;
-    let (mut runs, mut total) = (Vec::with_capacity(flat.len() / 7), 0);
-    for run in flat.chunks_exact(7) {
+    let (mut runs, mut total) = (Vec::with_capacity(flat.len() / 8), 0);
+    for run in flat.chunks_exact(8) {
         let place = |at: usize| count(&run[at]).and_then(|it| usize::try_from(it).ok());
         let (from, to) = (place(4)?, place(5)?);
         total += to.checked_sub(from)? + 1;
@@ -190,6 +192,7 @@ fn read_loan(said: ::redis::Value, ask: &LeaseAsk<'_>) -> Option<Loan> {
             from,
             to,
             lapsed: int(&run[6])? == 1,
+            sum: count(&run[7]).and_then(|sum| u32::try_from(sum).ok())?,
         });
     }
     let mut shelves = HashMap::new();

@@ -44,6 +44,7 @@ pub(super) struct Record {
     first: u64,
     arrivals: Vec<u8>,
     runs: Vec<Run>,
+    sum: u32,
 }
 
 /// Slots that share their state.
@@ -61,6 +62,7 @@ pub(super) struct Spot {
     pub(super) block: u64,
     pub(super) slot: u32,
     pub(super) shelf: u64,
+    pub(super) sum: u32,
 }
 
 impl Record {
@@ -71,6 +73,7 @@ impl Record {
             block: self.block,
             shelf: self.shelf,
             key,
+            sum: self.sum,
         })
     }
 
@@ -89,6 +92,7 @@ impl Record {
                 block: self.block,
                 slot,
                 shelf: self.shelf,
+                sum: self.sum,
             }
         };
         runs.flat_map(|run| (run.from..=run.to).map(move |slot| (spot(slot), run.state)))
@@ -97,7 +101,7 @@ impl Record {
 
     fn read(block: u64, value: ::redis::Value) -> Option<Option<Self>> {
         let fields = array(value)?;
-        let [shelf, first, _, arrivals, runs] = &fields[..] else {
+        let [shelf, first, _, arrivals, runs, sum] = &fields[..] else {
             return fields.is_empty().then_some(None);
         };
         let runs: Option<Vec<Run>> = array(runs.clone())?
@@ -119,6 +123,7 @@ impl Record {
             first: count(first)?,
             arrivals: bytes(arrivals)?.to_vec(),
             runs: runs?,
+            sum: count(sum).and_then(|sum| u32::try_from(sum).ok())?,
         }))
     }
 }
@@ -336,6 +341,7 @@ impl RedisHold {
                 block: spot.block,
                 shelf: spot.shelf,
                 key: key.clone(),
+                sum: spot.sum,
             };
             let blocks = self.fetch(spot.partition, [wanted]).await?;
             let open = blocks.get(&spot.block);
@@ -441,8 +447,17 @@ fn read_spot(value: ::redis::Value) -> Option<Option<(Wanted, u32, State)>> {
     let (due, pc, class) = (bytes(of.get(5)?)?, bytes(of.get(6)?)?, bytes(of.get(7)?)?);
     let key = shelf_key(bytes(of.get(8)?)?, int(of.get(4)?)?, due, pc, class)?;
     let shelf = of.get(9).and_then(count)?;
+    let sum = of
+        .get(10)
+        .and_then(count)
+        .and_then(|sum| u32::try_from(sum).ok())?;
     Some(Some((
-        Wanted { block, shelf, key },
+        Wanted {
+            block,
+            shelf,
+            key,
+            sum,
+        },
         u32::try_from(slot).ok()?,
         state,
     )))

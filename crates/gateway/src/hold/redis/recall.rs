@@ -195,6 +195,7 @@ impl RedisHold {
                 block: spot.block,
                 shelf: spot.shelf,
                 key,
+                sum: spot.sum,
             })
         });
         let opens = self.fetch(partition, wanted).await?;
@@ -263,6 +264,7 @@ fn kicked(spot: &Spot, held: Held) -> Anew<'static> {
         held,
         place,
         loan: 0,
+        sum: spot.sum,
         attempts: 0,
         why: None,
         stays: None,

@@ -72,10 +72,9 @@ impl RedisHold {
             calls.push(call);
         }
         let said = self.write(&calls, OP).await?;
-        let mut said = said.into_iter().map(array);
         let mut flat = Vec::new();
-        while let Some(values) = said.next() {
-            flat.extend(values.ok_or_else(|| odd(OP))?);
+        for values in said {
+            flat.extend(array(values).ok_or_else(|| odd(OP))?);
         }
         let mut new = Vec::new();
         for (block, value) in blocks.iter().zip(&flat) {

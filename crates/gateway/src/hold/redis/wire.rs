@@ -66,6 +66,12 @@ pub(super) fn seal(packed: &Packed, count: usize) -> Vec<u8> {
     out
 }
 
+/// The checksum in a block's value.
+pub(super) fn checksum(value: &[u8]) -> Option<u32> {
+    let sum = value.get(1..5)?.try_into().ok()?;
+    Some(u32::from_le_bytes(sum))
+}
+
 /// Opens a block's value.
 pub(super) fn unseal(value: Vec<u8>) -> Result<(Head, Body), Damaged> {
     let damaged = |what| Damaged {

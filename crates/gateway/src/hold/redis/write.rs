@@ -21,8 +21,8 @@ pub(super) struct Row<'a> {
     pub(super) hash: [u8; HASH_BYTES],
     pub(super) attempts: u32,
     pub(super) why: Option<&'a str>,
-    /// Where it was, and on which loan; 0 for a buried one.
-    pub(super) source: Option<(Place, u64)>,
+    /// Where it was, on which loan (0 for a buried one), and its block's checksum.
+    pub(super) source: Option<(Place, u64, u32)>,
     /// It stays on this shelf, whose due may have moved since.
     pub(super) stays: Option<u64>,
     /// Buried, not held.
@@ -89,11 +89,12 @@ fn add_block(
             let after = u16::try_from(index - first).unwrap_or(u16::MAX);
             arrivals.extend_from_slice(&after.to_le_bytes());
         }
-        if let Some((place, loan)) = row.source {
+        if let Some((place, loan, sum)) = row.source {
             sources.extend_from_slice(&place.block.to_le_bytes()[..6]);
             let slot = u16::try_from(place.slot).unwrap_or(u16::MAX);
             sources.extend_from_slice(&slot.to_le_bytes());
-            sources.extend_from_slice(&loan.to_le_bytes()[..6]);
+            sources.extend_from_slice(&loan.to_le_bytes());
+            sources.extend_from_slice(&sum.to_le_bytes());
         }
     }
     let due = match rows[first].stays {

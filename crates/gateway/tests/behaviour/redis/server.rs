@@ -106,7 +106,10 @@ impl Cluster {
         for node in &nodes {
             create.arg(format!("127.0.0.1:{}", node.port));
         }
-        let created = create.arg("--cluster-yes").output().expect("run redis-cli");
+        let created = create
+            .arg("--cluster-yes")
+            .output()
+            .unwrap_or_else(|error| panic!("run redis-cli: {error}"));
         assert!(
             created.status.success(),
             "{}",
@@ -152,7 +155,9 @@ fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let version = Command::new("redis-server").arg("--version").output();
-    version.expect("run redis-server: install the package `redis-server`");
+    version.unwrap_or_else(|error| {
+        panic!("run redis-server: install the package `redis-server`: {error}")
+    });
     command.spawn().unwrap()
 }
 

@@ -110,6 +110,46 @@ async fn a_full_server_takes_no_more_lends_what_it_has_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_failover_took_back_is_never_taken_for_what_came_after_it() {
+    let server = Server::start(&[]);
+    let hold = open(&options(&server), 1).await;
+    put(
+        &hold,
+        (0..9).map(|number| held(&format!("old{number}"))).collect(),
+    )
+    .await;
+    let old = lease(&hold, at(0), ALL).await;
+    // As a replica that had none of it and was made the master: all counters begin anew.
+    let key = server.ask(&["HGET", "{ng:0}m", "key"]);
+    server.ask(&["FLUSHALL"]);
+    assert!(!key.is_empty());
+    for field in ["buckets", "pow"] {
+        server.ask(&["HSET", "{ng:0}m", field, "1"]);
+    }
+    put(
+        &hold,
+        (0..9).map(|number| held(&format!("new{number}"))).collect(),
+    )
+    .await;
+    let new = lease(&hold, at(0), ALL).await;
+    assert_eq!(
+        new[0].token.seq, old[0].token.seq,
+        "the same block and slot"
+    );
+    assert!(
+        new.iter()
+            .all(|loan| loan.held.message.id.as_str().starts_with("new"))
+    );
+    for (loan, verdict) in old.iter().zip([done(), defer(at(9)), bury()]) {
+        assert_eq!(
+            settle(&hold, loan.token, verdict, at(1)).await,
+            Settled::Lapsed
+        );
+    }
+    assert_eq!(totals(&hold).await, (0, 9, 0));
+}
+
+#[tokio::test]
 async fn a_server_that_throws_messages_away_is_refused_unless_told_otherwise() {
     let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
     let redis = Redis::open(&options(&server)).await.unwrap();

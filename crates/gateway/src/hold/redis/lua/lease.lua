@@ -1,11 +1,15 @@
--- Lends. ARGV: lane, now, now as a text, until, most, first and last priority, pick ('' any, else '=' and
--- purpose and campaign). Answers the loan, flat sevens (block, shelf, first, count, from, to,
--- lapsed), and flat fives of shelves (id, priority, due, purpose and campaign, class).
+-- Lends. ARGV: lane, now, now as a text, until, most, first and last priority, pick ('' any,
+-- else '=' and purpose and campaign). Answers the loan, flat eights (block, shelf, first, count,
+-- from, to, lapsed, checksum), and flat fives of shelves (id, priority, due, purpose and
+-- campaign, class).
 local lane, now8, till = ARGV[1], ARGV[2], ARGV[4]
 local now, nanos = instant(ARGV[3])
 local want, pick = tonumber(ARGV[5]), ARGV[8]
 local queue = K .. 'q' .. lane
-local id = tonumber(call('HGET', K .. 'm', 'loan') or 0) + 1
+-- A loan's number is never given twice, even where a failover has taken back the last ones: it
+-- follows the clock of the server.
+local time = call('TIME')
+local id = max(tonumber(call('HGET', K .. 'm', 'loan') or 0) + 1, time[1] * 1000000 + time[2])
 local out, seen, nos, lent = {}, {}, {}, 0
 reclaim(lane, now8, now, nanos)
 flush()
@@ -36,7 +40,7 @@ local function take(c, stop)
     turn(r, c.slot, to, function() return 1, lapsed, id, 0 end)
     local k = #out
     out[k + 1], out[k + 2], out[k + 3], out[k + 4] = r.no, r.shelf, r.first, r.n
-    out[k + 5], out[k + 6], out[k + 7] = c.slot, to, lapsed
+    out[k + 5], out[k + 6], out[k + 7], out[k + 8] = c.slot, to, lapsed, r.sum
     seen[r.shelf] = true
     c.slot = to + 1
     if c.slot > runs[c.i + 1] then

@@ -10,6 +10,11 @@ local sub, char, rep = string.sub, string.char, string.rep
 local SLOTS, LOAD = 1024, 48
 local recs, shelves, loans = {}, {}, {}
 
+-- The key of a bucket of ids. Numbers are packed, since Lua is slow to write them as text.
+local function index(bucket)
+  return K .. 'i' .. struct.pack('<I4', bucket)
+end
+
 -- Whether instant `a` is before `b`. Lua compares strings by locale, so never as strings.
 local function before(a, b)
   local a1, a2 = struct.unpack('>I4I4', a)
@@ -67,7 +72,7 @@ local function rec(no)
     local text = call('HGET', K .. 's', no)
     if text then
       local t = unmsg(text)
-      r = {no = no, shelf = t[1], first = t[2], n = t[3], arr = t[4], runs = t[5]}
+      r = {no = no, shelf = t[1], first = t[2], n = t[3], arr = t[4], runs = t[5], sum = t[6]}
       r.h, r.l, r.b, r.e = tally(r.runs)
     else
       r = false
@@ -176,7 +181,7 @@ local function flush_block(no, r)
     if e then call('ZADD', K .. 'e', e, no) else call('ZREM', K .. 'e', no) end
   end
   if live > 0 or e then
-    call('HSET', K .. 's', no, pack({r.shelf, r.first, r.n, r.arr, r.runs}))
+    call('HSET', K .. 's', no, pack({r.shelf, r.first, r.n, r.arr, r.runs, r.sum}))
   else
     call('HDEL', K .. 's', no)
   end

@@ -1,4 +1,5 @@
--- The first due and the first end of a loan on a lane (ARGV 1), of priorities up to ARGV 2; '' none.
+-- The first due and the first end of a loan on a lane (ARGV 1), of priorities up to ARGV 2; ''
+-- none.
 local first, loans_end = '', ''
 for priority = 0, tonumber(ARGV[2]) do
   local to = '(' .. char(priority + 1)

@@ -1,5 +1,5 @@
--- Puts back what is over on a lane (ARGV 1; '' all of them), at ARGV 2 (now) and 3 (the same as a text). Answers
--- the priorities of which something is due, one byte each.
+-- Puts back what is over on a lane (ARGV 1; '' all of them), at ARGV 2 (now) and 3 (the same as
+-- a text). Answers the priorities of which something is due, one byte each.
 local now8, due = ARGV[2], {}
 local now, nanos = instant(ARGV[3])
 if ARGV[1] == '' then

@@ -6,7 +6,7 @@ local answers = {}
 grow(tonumber(ARGV[2]))
 for i = 3, #ARGV, WIDTH do
   answers[#answers + 1] = write(i, function(slot, no, field, key)
-    local value = no * SLOTS + slot
+    local value = string.format('%d', no * SLOTS + slot)
     if call('HSETNX', key, field, value) == 1 then
       ids = ids + 1
       return '1', 0

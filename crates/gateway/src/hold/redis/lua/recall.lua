@@ -1,5 +1,5 @@
--- Takes back. ARGV: now as a text, then threes: block, from, to; or 'id', hash, ''. Answers how many were
--- taken back, and how many are on loan and will be.
+-- Takes back. ARGV: now as a text, then threes: block, from, to; or 'id', hash, ''. Answers how
+-- many were taken back, and how many are on loan and will be.
 local recalled, flying = 0, 0
 local now, nanos = instant(ARGV[1])
 local meta = call('HMGET', K .. 'm', 'buckets', 'pow')
@@ -22,7 +22,7 @@ for i = 2, #ARGV, 3 do
   if ARGV[i] == 'id' then
     local h = struct.unpack('<I4', ARGV[i + 1]) % (2 * pow)
     if h >= buckets then h = h - pow end
-    local at = tonumber(call('HGET', K .. 'i' .. h, ARGV[i + 1]) or -1)
+    local at = tonumber(call('HGET', index(h), ARGV[i + 1]) or -1)
     no, from, to = floor(at / SLOTS), at % SLOTS, at % SLOTS
   end
   local r = no >= 0 and rec(no)

@@ -1,6 +1,6 @@
--- Ends loans. ARGV: now, now as a text, how many ends, ends of 5 (block, from, to, loan, state), messages
--- that arrive anew, blocks with sources (block, slot, loan; 0 for a kick). Answers a text for each
--- end and for each block: 0 lapsed, 1 obeyed, 2 recalled.
+-- Ends loans. ARGV: now, now as a text, how many ends, ends of 5 (block, from, to, loan, state),
+-- messages that arrive anew, blocks with sources (block, slot, loan or 0 for a kick, checksum).
+-- Answers a text for each end and for each block: 0 lapsed, 1 obeyed, 2 recalled.
 local now8, ends = ARGV[1], tonumber(ARGV[3])
 local now, nanos = instant(ARGV[2])
 local answers = {}
@@ -30,9 +30,9 @@ local first = 4 + ends * 5
 for i = first + 1, #ARGV, WIDTH do
   local sources = ARGV[i + 12]
   answers[#answers + 1] = write(i, function(slot, no, field, key)
-    local from, at, id = struct.unpack('<I6I2I6', sources, slot * 14 + 1)
+    local from, at, id, sum = struct.unpack('<I6I2I8I4', sources, slot * 20 + 1)
     local r, l = rec(from), id > 0 and running(id)
-    if not r or (id > 0 and not l) then return '0' end
+    if not r or r.sum ~= sum or (id > 0 and not l) then return '0' end
     local answer, lapsed = '0', nil
     turn(r, at, at, function(s, a, b, c)
       if id == 0 and s == 2 then

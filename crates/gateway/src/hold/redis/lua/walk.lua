@@ -16,7 +16,7 @@ end
 
 for _ = 1, min(tonumber(ARGV[1]), buckets) do
   if at >= buckets then at = 0 end
-  local key, gone = K .. 'i' .. at, {}
+  local key, gone = index(at), {}
   local all = call('HGETALL', key)
   for j = 1, #all, 2 do
     if forgotten(tonumber(all[j + 1])) then gone[#gone + 1] = all[j] end

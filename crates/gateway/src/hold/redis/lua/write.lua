@@ -1,6 +1,7 @@
 -- How blocks are written, and ids kept. A block is 13 arguments: bytes in two pieces, lane,
--- priority, due (or @ and a shelf), purpose and campaign, class, count, hashes of ids (10 bytes each), arrivals (none:
--- a run; else 16 bits each, less the first), the first's place in this call, state, sources.
+-- priority, due (or @ and a shelf), purpose and campaign, class, count, hashes of ids (10 bytes
+-- each), arrivals (none: a run; else 16 bits each, less the first), the first's place in this
+-- call, state, sources.
 local meta = call('HMGET', K .. 'm', 'block', 'seq', 'buckets', 'pow', 'ids')
 local block, last = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local buckets, pow, ids = tonumber(meta[3]), tonumber(meta[4]), tonumber(meta[5] or 0)
@@ -9,7 +10,7 @@ local WIDTH = 13
 local function bucket(h)
   local b = h % (2 * pow)
   if b >= buckets then b = b - pow end
-  return K .. 'i' .. b
+  return index(b)
 end
 
 -- Whether an id whose message stands in this slot is still known: it lives, or did not end before
@@ -29,7 +30,7 @@ end
 -- listpack.
 local function grow(more)
   while ids + more > buckets * LOAD do
-    local from, to = K .. 'i' .. (buckets - pow), K .. 'i' .. buckets
+    local from, to = index(buckets - pow), index(buckets)
     local all = call('HGETALL', from)
     local go, gone = {}, {}
     for j = 1, #all, 2 do
@@ -76,7 +77,8 @@ local function write(i, take)
       or shelf_of(ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
     recs[no] = {
       no = no, shelf = on, first = last + 1 + tonumber(ARGV[i + 10]), n = n, arr = ARGV[i + 9],
-      runs = runs, h = 0, l = 0, b = 0, dirty = true,
+      -- Its checksum, by which a copy of a block is told from one that a failover took back.
+      runs = runs, h = 0, l = 0, b = 0, dirty = true, sum = struct.unpack('<I4', ARGV[i], 2),
     }
   end
   return table.concat(said)
