@@ -9,6 +9,8 @@
 //! they are about, which are what is looked for.
 
 mod block;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -102,13 +104,12 @@ impl MongoLog {
     }
 
     /// Writes one block behind all others.
-    async fn write(&self, next: &mut i64, receipts: &[Receipt]) -> Result<()> {
+    async fn write(&self, next: &mut i64, receipts: &[Receipt], mark: &str) -> Result<()> {
         let op = op("file receipts");
-        let mark = ObjectId::new().to_hex();
         let block = Block::of(receipts)?;
         let blocks = self.mongo.collection(RECEIPTS);
         for _ in 0..PLACE_TRIES {
-            let document = [block.write(*next, &mark)];
+            let document = [block.write(*next, mark)];
             if self
                 .mongo
                 .insert_new(op, &blocks, &document)
@@ -119,7 +120,7 @@ impl MongoLog {
                 return Ok(());
             }
             // Somebody's; or ours, if the driver sent it twice.
-            if self.mark_at(op, *next).await?.as_deref() == Some(&*mark) {
+            if self.mark_at(op, *next).await?.as_deref() == Some(mark) {
                 *next += block.many();
                 return Ok(());
             }
@@ -251,7 +252,8 @@ impl ReceiptLog for MongoLog {
             for one in &mut group {
                 all.append(&mut one.receipts);
             }
-            let done = self.write(&mut next, &all).await;
+            let mark = ObjectId::new().to_hex();
+            let done = self.write(&mut next, &all, &mark).await;
             let done = done.map_err(|error| (error.kind, error.to_string()));
             for one in group {
                 // One that waits no longer needs no answer.

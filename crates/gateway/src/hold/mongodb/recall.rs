@@ -4,7 +4,7 @@ use ::mongodb::bson::{Document, doc};
 use jiff::Timestamp;
 use nightgate_core::Class;
 
-use super::schema::{COUNTERS, MESSAGES, STOPS, code, live};
+use super::schema::{ARRIVALS, COUNTERS, MESSAGES, STOPS, code, live};
 use super::{MongoHold, document::reader, op, shelf};
 use crate::error::{Error, Kind, Result};
 use crate::hold::instant::{instant, nanos};
@@ -57,7 +57,7 @@ impl MongoHold {
     /// The last number given so far.
     async fn arrived(&self, op: Op<'_>) -> Result<i64> {
         let counters = self.mongo.collection(COUNTERS);
-        let read = async { counters.find_one(doc! { "_id": "arrivals" }).await };
+        let read = async { counters.find_one(doc! { "_id": ARRIVALS }).await };
         let counter = self.mongo.call(op, read).await?;
         let value = counter.and_then(|counter| int(&counter, "value"));
         Ok(value.unwrap_or_default())
