@@ -22,7 +22,7 @@ use ::mongodb::options::{
     WriteConcern,
 };
 use ::mongodb::{Client, Collection, Database, IndexModel};
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use tokio::time::timeout;
 
 use self::fault::{DUPLICATE, Why};
@@ -136,12 +136,6 @@ impl Mongo {
         })
     }
 
-    /// The same with another time-out.
-    #[cfg(test)]
-    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
-    }
-
     /// A collection of the database.
     pub(crate) fn collection(&self, name: &str) -> Collection<Document> {
         self.database.collection(name)
@@ -175,15 +169,9 @@ impl Mongo {
             what: "read which version keeps it",
         };
         let formats = self.collection(FORMATS);
-        let note = doc! { "$setOnInsert": { "version": version } };
         let this = doc! { "_id": part };
-        let noted = async {
-            formats
-                .update_one(this.clone(), note.clone())
-                .upsert(true)
-                .await
-        };
-        self.once_more_if_taken(op, noted).await?;
+        let note = doc! { "version": version };
+        self.note(op, &formats, this.clone(), note).await?;
         let read = async { formats.find_one(this).await };
         let known = self.call(op, read).await?;
         let known = known.and_then(|known| int(&known, "version"));
@@ -200,20 +188,24 @@ impl Mongo {
         }
     }
 
-    /// Two that upsert one key at once may both insert: one of them is told that it is taken, which
-    /// is as good.
-    async fn once_more_if_taken<T>(
+    /// Makes the document of this key, unless there is one, which is left as it is.
+    pub(crate) async fn note(
         &self,
         op: Op<'_>,
-        request: impl Future<Output = ::mongodb::error::Result<T>>,
+        of: &Collection<Document>,
+        key: Document,
+        fields: Document,
     ) -> Result<()> {
-        let taken = |fault: &Fault| Why::of(fault).code == Some(DUPLICATE);
-        let request = request.map(|done| match done {
-            Ok(_) => Ok(()),
-            Err(fault) if taken(&fault) => Ok(()),
-            Err(fault) => Err(fault),
-        });
-        self.call(op, request).await
+        let note = doc! { "$setOnInsert": fields };
+        let note = async {
+            match of.update_one(key, note).upsert(true).await {
+                Ok(_) => Ok(()),
+                // Of two who make it at once one is told that it is taken, which is as good.
+                Err(fault) if Why::of(&fault).code == Some(DUPLICATE) => Ok(()),
+                Err(fault) => Err(fault),
+            }
+        };
+        self.call(op, note).await
     }
 
     /// Makes what `indexes` describe, where it is not there yet.

@@ -8,7 +8,7 @@ use super::*;
 use crate::consent::memory::MemoryBook;
 use crate::error::Kind;
 use crate::mongodb::MongoOptions;
-use crate::mongodb::server::Server;
+use crate::mongodb::server::{self, Server};
 use crate::mongodb::tests::{BOTH, anew, place};
 use crate::secret::Secret;
 
@@ -138,16 +138,19 @@ async fn a_document_that_somebody_else_wrote_is_corrupt_and_not_an_empty_consent
 
 #[tokio::test]
 async fn a_book_that_does_not_answer_in_time_is_an_error_and_not_an_empty_consent() {
-    let options = place(Server::Usual);
-    let opened = MongoBook::open(Mongo::open(&options).await.unwrap()).await;
-    let mut book = opened.unwrap();
-    book.mongo = book.mongo.clone().with_timeout(Duration::ZERO);
-    let error = book.look_up(&[key("a")]).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Unavailable);
-    let nowhere = MongoOptions {
-        timeout: Duration::from_millis(200),
-        ..MongoOptions::new(Secret::new("mongodb://127.0.0.1:1/?directConnection=true"))
+    let (mut process, port) = server::start(0, "-", server::NX, server::NX_WORDS);
+    let options = MongoOptions {
+        timeout: Duration::from_secs(2),
+        ..MongoOptions::new(Secret::new(server::address(port)))
     };
-    let error = Mongo::open(&nowhere).await.unwrap_err();
+    let opened = MongoBook::open(Mongo::open(&options).await.unwrap()).await;
+    let book = opened.unwrap();
+    assert_eq!(
+        book.look_up(&[key("a")]).await.unwrap(),
+        [Consent::default()]
+    );
+    drop(process.stdin.take());
+    process.wait().unwrap();
+    let error = book.look_up(&[key("a")]).await.unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable);
 }

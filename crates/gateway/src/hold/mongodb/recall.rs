@@ -29,7 +29,8 @@ impl MongoHold {
         let within = |state: State| {
             let mut within = filter(scope);
             within.insert("state", code(state));
-            within.insert("_id", doc! { "$lte": arrived });
+            // The number again: nx-27017 compares `_id` with something else in updates.
+            within.insert("first", doc! { "$lte": arrived });
             within
         };
         let gone = doc! { "$set": { "state": code(State::Recalled), "ended_at": nanos(now) } };
@@ -155,13 +156,7 @@ impl MongoHold {
         }
         let mut stop = doc! { "since": nanos(now) };
         stop.extend(lane.map(|lane| ("lane".to_owned(), lane.as_str().into())));
-        let stop = [{
-            let mut whole = this;
-            whole.extend(stop);
-            whole
-        }];
-        // One that stands is left as it is.
-        self.mongo.insert_new(op, &stops, &stop).await.map(drop)
+        self.mongo.note(op, &stops, this, stop).await
     }
 
     /// The stops in force: the global one first, then by lane.

@@ -50,8 +50,9 @@ pub(crate) fn url(kind: Server) -> &'static str {
 }
 
 pub(crate) const NX: &str = "venv/bin/nx-27017";
+/// Without a file of its own for its process id it would look for another's.
 pub(crate) const NX_WORDS: &str =
-    "--host 127.0.0.1 -p PORT --data-dir FOLDER --log-file FOLDER/log";
+    "--host 127.0.0.1 -p PORT --data-dir FOLDER --log-file FOLDER/log --pid-file FOLDER/pid";
 const SECANTUS_DB: &str = "venv/bin/secantusd-py";
 const SECANTUS_WORDS: &str =
     "--host 127.0.0.1 --port PORT --storage-path FOLDER/data --log-level ERROR";
