@@ -82,7 +82,7 @@ async fn far_instants_keep_as_they_are_and_another_connection_sees_them() {
         };
         assert_eq!(open().await.record(vec![old.clone()]).await.unwrap(), 1);
         let other = open().await;
-        assert_eq!(other.history(&key("a")).await.unwrap(), [old.clone()]);
+        assert_eq!(other.history(&key("a")).await.unwrap(), vec![old.clone()]);
         assert_eq!(other.record(vec![old]).await.unwrap(), 0);
     }
 }

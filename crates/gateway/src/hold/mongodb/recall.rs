@@ -110,8 +110,15 @@ impl MongoHold {
             doc! { "$match": which },
             doc! { "$group": { "_id": "$shelf", "count": { "$sum": 1 } } },
         ];
+        let mut shelves = self.mongo.aggregate(op, MESSAGES, shelves).await?;
+        // Shelves that are due then already come first, or what is moved onto them counts twice.
+        let stands = |found: &Document| {
+            let key = text(found, "_id").map(shelf::read);
+            key.is_some_and(|key| key.is_ok_and(|key| key.due == Some(nanos(to))))
+        };
+        shelves.sort_by_key(|found| !stands(found));
         let mut moved = 0;
-        for found in self.mongo.aggregate(op, MESSAGES, shelves).await? {
+        for found in shelves {
             let old = reader(&found).text("_id")?;
             let key = shelf::read(old)?;
             let new = doc! { "$set": {
