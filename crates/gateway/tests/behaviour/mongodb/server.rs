@@ -104,6 +104,7 @@ pub(crate) fn start(port: u16, folder: &str, program: &str, words: &str) -> (Chi
     let mut told = String::new();
     let mut said = BufReader::new(process.stdout.take().unwrap());
     said.read_line(&mut told).unwrap();
-    let port = told.trim().parse().expect("the server did not start");
-    (process, port)
+    let port = told.trim().parse();
+    assert!(port.is_ok(), "{program} did not start");
+    (process, port.unwrap())
 }
