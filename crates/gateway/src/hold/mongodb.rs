@@ -7,7 +7,8 @@
 //!
 //! There are no transactions. Every step is one conditional write to one document, so what happens
 //! in between at worst leaves a body without a head, which is dropped along with its collection.
-//! A loan is proved by the message's number and the count of its loans: an older one matches nothing.
+//! A loan is proved by the message's number and the count of its loans: an older one matches
+//! nothing.
 
 mod document;
 mod lease;
