@@ -43,7 +43,8 @@ def main():
     own = sys.argv[2] == "-"
     folder = own_folder() if own else sys.argv[2]
     words = [word.replace("PORT", str(port)).replace("FOLDER", folder) for word in sys.argv[3:]]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    nothing = subprocess.DEVNULL
+    quiet = {"stdin": nothing, "stdout": nothing, "stderr": nothing}
     server = subprocess.Popen(words, cwd=folder, **quiet)
     try:
         end = time.monotonic() + START_SECONDS
