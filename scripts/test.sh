@@ -12,6 +12,7 @@ tools="${NIGHTGATE_TOOLS_DIR:-$temp/nightgate-tools}"
 # The tests look for Schemathesis here, and for emulators of SQS and another client of it there.
 venv="$temp/nightgate-venv"
 aws="$temp/nightgate-aws"
+mongo="$temp/nightgate-mongo"
 deny_version=0.20.2
 schemathesis_version=4.32.5
 ministack_version=1.5.33
@@ -19,6 +20,9 @@ boto3_version=1.44.5
 fauxqs_version=2.4.1
 local_aws_sqs_version=2.0.2
 cfn_lint_version=1.58.0
+nx_27017_version=0.8.1
+neosqlite_version=1.17.2
+secantusdb_version=0.7.0b3
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 if [[ "${CI:-}" == true ]]; then
     export CARGO_TARGET_DIR="${NIGHTGATE_TARGET_DIR:-$temp/nightgate-target}"
@@ -62,13 +66,22 @@ install_aws() {
             "fauxqs@$fauxqs_version" "local-aws-sqs@$local_aws_sqs_version"
 }
 
+# Two servers that speak as MongoDB does: a real one cannot be had from any package registry.
+install_mongo() {
+    has_python "$mongo/venv" nx_27017 "$nx_27017_version" &&
+        has_python "$mongo/venv" neosqlite "$neosqlite_version" &&
+        has_python "$mongo/venv" secantusdb "$secantusdb_version" ||
+        install_python "$mongo/venv" "nx-27017==$nx_27017_version" \
+            "neosqlite==$neosqlite_version" "SecantusDB==$secantusdb_version"
+}
+
 has_python() {
     compgen -G "$1/lib/python3*/site-packages/$2-$3.dist-info" >/dev/null
 }
 
 install_python() {
     python3 -m venv --clear "$1"
-    "$1/bin/pip" install --quiet --disable-pip-version-check "$2"
+    "$1/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
 }
 
 has_node() {
@@ -89,6 +102,7 @@ step "tools"
 install_packages
 install_schemathesis
 install_aws
+install_mongo
 install_deny
 
 step "format"

@@ -7,7 +7,10 @@
 mod fault;
 mod read;
 #[cfg(test)]
-mod tests;
+#[path = "../tests/behaviour/mongodb/server.rs"]
+pub(crate) mod server;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +22,7 @@ use ::mongodb::options::{
     WriteConcern,
 };
 use ::mongodb::{Client, Collection, Database, IndexModel};
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use tokio::time::timeout;
 
 use self::fault::{DUPLICATE, Why};
@@ -47,6 +50,9 @@ pub struct MongoOptions {
     pub database: String,
     /// How long one call may take.
     pub timeout: Duration,
+    /// Whether indexes are partial, as they should be. Off for servers that speak as MongoDB does
+    /// and answer queries by partial indexes that do not fit them.
+    pub partial_indexes: bool,
 }
 
 impl MongoOptions {
@@ -57,6 +63,7 @@ impl MongoOptions {
             url,
             database: DATABASE_DEFAULT.to_owned(),
             timeout: TIMEOUT_DEFAULT,
+            partial_indexes: true,
         }
     }
 }
@@ -66,6 +73,7 @@ impl MongoOptions {
 pub struct Mongo {
     database: Database,
     timeout: Duration,
+    partial: bool,
 }
 
 impl fmt::Debug for Mongo {
@@ -124,6 +132,7 @@ impl Mongo {
         Ok(Self {
             database: client.database(&options.database),
             timeout: options.timeout,
+            partial: options.partial_indexes,
         })
     }
 
@@ -160,15 +169,9 @@ impl Mongo {
             what: "read which version keeps it",
         };
         let formats = self.collection(FORMATS);
-        let note = doc! { "$setOnInsert": { "version": version } };
         let this = doc! { "_id": part };
-        let noted = async {
-            formats
-                .update_one(this.clone(), note.clone())
-                .upsert(true)
-                .await
-        };
-        self.once_more_if_taken(op, noted).await?;
+        let note = doc! { "version": version };
+        self.note(op, &formats, this.clone(), note).await?;
         let read = async { formats.find_one(this).await };
         let known = self.call(op, read).await?;
         let known = known.and_then(|known| int(&known, "version"));
@@ -185,20 +188,24 @@ impl Mongo {
         }
     }
 
-    /// Two that upsert one key at once may both insert: one of them is told that it is taken, which
-    /// is as good.
-    async fn once_more_if_taken<T>(
+    /// Makes the document of this key, unless there is one, which is left as it is.
+    pub(crate) async fn note(
         &self,
         op: Op<'_>,
-        request: impl Future<Output = ::mongodb::error::Result<T>>,
+        of: &Collection<Document>,
+        key: Document,
+        fields: Document,
     ) -> Result<()> {
-        let taken = |fault: &Fault| Why::of(fault).code == Some(DUPLICATE);
-        let request = request.map(|done| match done {
-            Ok(_) => Ok(()),
-            Err(fault) if taken(&fault) => Ok(()),
-            Err(fault) => Err(fault),
-        });
-        self.call(op, request).await
+        let note = doc! { "$setOnInsert": fields };
+        let note = async {
+            match of.update_one(key, note).upsert(true).await {
+                Ok(_) => Ok(()),
+                // Of two who make it at once one is told that it is taken, which is as good.
+                Err(fault) if Why::of(&fault).code == Some(DUPLICATE) => Ok(()),
+                Err(fault) => Err(fault),
+            }
+        };
+        self.call(op, note).await
     }
 
     /// Makes what `indexes` describe, where it is not there yet.
@@ -207,7 +214,7 @@ impl Mongo {
         for index in indexes {
             let options = IndexOptions::builder()
                 .unique(index.unique.then_some(true))
-                .partial_filter_expression(index.only.clone())
+                .partial_filter_expression(index.only.clone().filter(|_| self.partial))
                 .expire_after(index.expires.then_some(Duration::ZERO))
                 .build();
             let model = IndexModel::builder().keys(index.keys.clone());
@@ -218,26 +225,21 @@ impl Mongo {
         Ok(())
     }
 
-    /// Adds `by` to a counter; says its new value.
+    /// Adds `by` to a counter that is there; says its new value.
     pub(crate) async fn count_up(&self, op: Op<'_>, of: &str, name: &str, by: i64) -> Result<i64> {
         let counters = self.collection(of);
-        let up = async || {
-            let this = doc! { "_id": name };
+        let up = async {
             let up = doc! { "$inc": { "value": by } };
-            counters
-                .find_one_and_update(this, up)
-                .upsert(true)
-                .return_document(ReturnDocument::After)
-                .await
+            let up = counters.find_one_and_update(doc! { "_id": name }, up);
+            up.return_document(ReturnDocument::After).await
         };
-        let counted = match up().boxed().await {
-            // Another made it at the same instant: now it is there.
-            Err(fault) if Why::of(&fault).code == Some(DUPLICATE) => self.call(op, up()).await?,
-            Err(fault) => return Err(Why::of(&fault).error(op)),
-            Ok(counted) => counted,
-        };
-        let value = counted.and_then(|counter| int(&counter, "value"));
-        value.ok_or_else(|| Error::new(Kind::Corrupt, op.part, op.what))
+        let counter = self.call(op, up).await?;
+        let value = counter.and_then(|counter| int(&counter, "value"));
+        // To begin anew would give numbers twice.
+        value.ok_or_else(|| {
+            let why = format!("MongoDB: the counter `{name}` in `{of}` is gone; restore a backup");
+            Error::new(Kind::Corrupt, op.part, op.what).with(why)
+        })
     }
 
     /// Inserts documents in any order; says the places of those whose key was there already.

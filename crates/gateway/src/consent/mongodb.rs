@@ -6,6 +6,9 @@
 //!
 //! A look-up that fails or takes too long is an error, and whoever asked holds.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 
 use ::mongodb::bson::{Bson, Document, doc};

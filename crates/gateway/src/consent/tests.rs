@@ -10,8 +10,12 @@ use tempfile::TempDir;
 
 use super::import::{BATCH, FAULTS_KEPT, Format, ImportFault, LINE_MAX_BYTES, import, rows};
 use super::memory::MemoryBook;
+#[cfg(feature = "mongodb")]
+use super::mongodb::MongoBook;
 use super::sqlite::SqliteBook;
 use super::*;
+#[cfg(feature = "mongodb")]
+use crate::mongodb::tests::{BOTH, anew};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -33,7 +37,7 @@ fn event(who: &str, scope: Scope, act: Act, when: &str) -> ConsentEvent {
 
 const YES: Act = Act::Grant(Basis::Explicit);
 
-/// Runs one promise on a book in memory, on one on disk, and on one in Redis.
+/// Runs one promise on a book in memory, on one on disk and on those elsewhere.
 async fn on_each<F: AsyncFn(&dyn ConsentBook)>(promise: F) {
     #[cfg(feature = "redis")]
     {
@@ -43,6 +47,10 @@ async fn on_each<F: AsyncFn(&dyn ConsentBook)>(promise: F) {
     promise(&MemoryBook::default()).await;
     let dir = TempDir::new().unwrap();
     promise(&SqliteBook::open(&dir.path().join("consent.db")).unwrap()).await;
+    #[cfg(feature = "mongodb")]
+    for kind in BOTH {
+        promise(&MongoBook::open(anew(kind).await).await.unwrap()).await;
+    }
 }
 
 #[cfg(feature = "redis")]

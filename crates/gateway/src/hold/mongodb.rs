@@ -7,7 +7,8 @@
 //!
 //! There are no transactions. Every step is one conditional write to one document, so what happens
 //! in between at worst leaves a body without a head, which is dropped along with its collection.
-//! A loan is proved by the message's number and the count of its loans: an older one matches nothing.
+//! A loan is proved by the message's number and the count of its loans: an older one matches
+//! nothing.
 
 mod document;
 mod lease;
@@ -32,7 +33,7 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, MessageId};
 
 pub use self::schema::VERSION;
-use self::schema::{COUNTERS, MESSAGES};
+use self::schema::{ARRIVALS, CHECKS, COUNTERS, MESSAGES};
 use super::instant::nanos;
 use super::{
     Capability, Damage, Export, Found, HORIZON_DEFAULT, Held, HoldStore, Lane, LeaseAsk, Leased,
@@ -101,7 +102,7 @@ impl MongoHold {
     /// Numbers for `many` arrivals, behind all that were given before.
     async fn arrivals(&self, op: Op<'_>, many: usize) -> Result<RangeInclusive<i64>> {
         let many = i64::try_from(many).unwrap_or(i64::MAX);
-        let last = self.mongo.count_up(op, COUNTERS, "arrivals", many).await?;
+        let last = self.mongo.count_up(op, COUNTERS, ARRIVALS, many).await?;
         Ok(last - many + 1..=last)
     }
 
@@ -224,7 +225,7 @@ impl HoldStore for MongoHold {
     async fn check(&self) -> Result<()> {
         // Only a write shows that writing works.
         let op = op("check that it can be written");
-        self.mongo.count_up(op, COUNTERS, "checks", 1).await?;
+        self.mongo.count_up(op, COUNTERS, CHECKS, 1).await?;
         Ok(())
     }
 

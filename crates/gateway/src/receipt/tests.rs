@@ -11,9 +11,13 @@ use self::any::any_receipt;
 use super::columns::{event_code, event_from};
 use super::export::{ReceiptLine, export, ndjson};
 use super::memory::MemoryLog;
+#[cfg(feature = "mongodb")]
+use super::mongodb::MongoLog;
 use super::sqlite::SqliteLog;
 use super::*;
 use crate::error::Kind;
+#[cfg(feature = "mongodb")]
+use crate::mongodb::tests::{BOTH, anew};
 
 pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -47,7 +51,7 @@ pub(super) fn disk(dir: &TempDir) -> SqliteLog {
     SqliteLog::open(&dir.path().join("receipts.db")).unwrap()
 }
 
-/// Runs one promise on a log in memory, on one on disk, and on one in Redis.
+/// Runs one promise on a log in memory, on one on disk and on those elsewhere.
 async fn on_each<F: AsyncFn(Arc<dyn ReceiptLog>)>(promise: F) {
     #[cfg(feature = "redis")]
     {
@@ -61,6 +65,10 @@ async fn on_each<F: AsyncFn(Arc<dyn ReceiptLog>)>(promise: F) {
     promise(Arc::new(MemoryLog::default())).await;
     let dir = TempDir::new().unwrap();
     promise(Arc::new(disk(&dir))).await;
+    #[cfg(feature = "mongodb")]
+    for kind in BOTH {
+        promise(Arc::new(MongoLog::open(anew(kind).await).await.unwrap())).await;
+    }
 }
 
 async fn seqs(log: &Arc<dyn ReceiptLog>, ask: ReceiptAsk) -> Vec<u64> {

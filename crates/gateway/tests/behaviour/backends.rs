@@ -80,11 +80,6 @@ pub(crate) const ALL: &[Backend] = &[
         name: "mongodb",
         open: |dir| Box::pin(async move { crate::mongodb::hold(Server::Usual, &dir).await }),
     },
-    #[cfg(feature = "mongodb")]
-    Backend {
-        name: "mongodb on SecantusDB",
-        open: |dir| Box::pin(async move { crate::mongodb::hold(Server::Secantus, &dir).await }),
-    },
     Backend {
         name: "memory behind a socket",
         open: |dir| Box::pin(async move { served(memory(), &dir).await }),

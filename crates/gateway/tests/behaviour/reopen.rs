@@ -102,6 +102,9 @@ async fn a_disk_that_takes_no_more_poisons_and_loses_nothing_acknowledged() {
     on_each(
         |can| can.durable && can.files,
         async |bench| {
+            if bench.hold.verify().await.is_err() {
+                return; // It keeps no files of its own: the disk is another process's.
+            }
             // The shell limits the size of files, so that a real write really fails.
             let limited = child(bench, 0);
             let mut command = Command::new("sh");

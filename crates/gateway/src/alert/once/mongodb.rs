@@ -50,3 +50,27 @@ impl Claims for MongoClaims {
         Ok(taken.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mongodb::tests::{BOTH, anew};
+
+    #[tokio::test]
+    async fn of_all_who_claim_an_alarm_one_has_it_and_each_stretch_is_another() {
+        for kind in BOTH {
+            let mongo = anew(kind).await;
+            let (one, other) = (
+                MongoClaims::open(mongo.clone()).await.unwrap(),
+                MongoClaims::open(mongo).await.unwrap(),
+            );
+            // Far ahead, so that the server does not take them away meanwhile.
+            let at = |hour: i64| Timestamp::from_second(4_000_000_000 + 3_600 * hour).unwrap();
+            assert!(one.claim("buried#main", at(0), at(1)).await.unwrap());
+            assert!(!other.claim("buried#main", at(0), at(1)).await.unwrap());
+            assert!(!one.claim("buried#main", at(0), at(1)).await.unwrap());
+            assert!(other.claim("buried#kakao", at(0), at(1)).await.unwrap());
+            assert!(other.claim("buried#main", at(1), at(2)).await.unwrap());
+        }
+    }
+}

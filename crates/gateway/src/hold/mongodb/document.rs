@@ -23,6 +23,7 @@ pub(super) fn head(held: &Held, number: i64, place: &str) -> Result<Document> {
     let mut head = doc! {
         "_id": number,
         "name": message.id.as_str(),
+        "first": number,
         "seq": number,
         "state": code(State::Held),
         "lane": held.lane.as_str(),

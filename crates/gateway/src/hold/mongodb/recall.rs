@@ -4,7 +4,7 @@ use ::mongodb::bson::{Document, doc};
 use jiff::Timestamp;
 use nightgate_core::Class;
 
-use super::schema::{COUNTERS, MESSAGES, STOPS, code, live};
+use super::schema::{ARRIVALS, COUNTERS, MESSAGES, STOPS, code, live};
 use super::{MongoHold, document::reader, op, shelf};
 use crate::error::{Error, Kind, Result};
 use crate::hold::instant::{instant, nanos};
@@ -29,7 +29,8 @@ impl MongoHold {
         let within = |state: State| {
             let mut within = filter(scope);
             within.insert("state", code(state));
-            within.insert("_id", doc! { "$lte": arrived });
+            // The number again: nx-27017 compares `_id` with something else in updates.
+            within.insert("first", doc! { "$lte": arrived });
             within
         };
         let gone = doc! { "$set": { "state": code(State::Recalled), "ended_at": nanos(now) } };
@@ -57,7 +58,7 @@ impl MongoHold {
     /// The last number given so far.
     async fn arrived(&self, op: Op<'_>) -> Result<i64> {
         let counters = self.mongo.collection(COUNTERS);
-        let read = async { counters.find_one(doc! { "_id": "arrivals" }).await };
+        let read = async { counters.find_one(doc! { "_id": ARRIVALS }).await };
         let counter = self.mongo.call(op, read).await?;
         let value = counter.and_then(|counter| int(&counter, "value"));
         Ok(value.unwrap_or_default())
@@ -109,8 +110,15 @@ impl MongoHold {
             doc! { "$match": which },
             doc! { "$group": { "_id": "$shelf", "count": { "$sum": 1 } } },
         ];
+        let mut shelves = self.mongo.aggregate(op, MESSAGES, shelves).await?;
+        // Shelves that are due then already come first, or what is moved onto them counts twice.
+        let stands = |found: &Document| {
+            let key = text(found, "_id").map(shelf::read);
+            key.is_some_and(|key| key.is_ok_and(|key| key.due == Some(nanos(to))))
+        };
+        shelves.sort_by_key(|found| !stands(found));
         let mut moved = 0;
-        for found in self.mongo.aggregate(op, MESSAGES, shelves).await? {
+        for found in shelves {
             let old = reader(&found).text("_id")?;
             let key = shelf::read(old)?;
             let new = doc! { "$set": {
@@ -155,13 +163,7 @@ impl MongoHold {
         }
         let mut stop = doc! { "since": nanos(now) };
         stop.extend(lane.map(|lane| ("lane".to_owned(), lane.as_str().into())));
-        let stop = [{
-            let mut whole = this;
-            whole.extend(stop);
-            whole
-        }];
-        // One that stands is left as it is.
-        self.mongo.insert_new(op, &stops, &stop).await.map(drop)
+        self.mongo.note(op, &stops, this, stop).await
     }
 
     /// The stops in force: the global one first, then by lane.

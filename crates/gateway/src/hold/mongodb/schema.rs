@@ -5,7 +5,7 @@ use ::mongodb::bson::{Document, doc};
 use super::op;
 use crate::error::Result;
 use crate::hold::State;
-use crate::mongodb::{Index, Mongo};
+use crate::mongodb::{Ask, Index, Mongo, int};
 
 /// The version of what stands in the collections. A newer one is refused.
 pub const VERSION: i64 = 1;
@@ -13,6 +13,10 @@ pub const VERSION: i64 = 1;
 pub(super) const MESSAGES: &str = "hold_messages";
 /// Numbers given so far.
 pub(super) const COUNTERS: &str = "hold_counters";
+/// The counter of messages that arrived.
+pub(super) const ARRIVALS: &str = "arrivals";
+/// The counter that a check writes to.
+pub(super) const CHECKS: &str = "checks";
 /// The stops in force.
 pub(super) const STOPS: &str = "hold_stops";
 
@@ -65,5 +69,20 @@ fn indexes() -> Vec<Index> {
 pub(super) async fn prepare(mongo: &Mongo) -> Result<()> {
     mongo.claim_format("hold", VERSION).await?;
     let op = op("make its indexes");
-    mongo.index(op, MESSAGES, &indexes()).await
+    mongo.index(op, MESSAGES, &indexes()).await?;
+    // Counters that are missing beside messages go on behind them.
+    let last = Ask {
+        sort: doc! { "_id": -1 },
+        max: Some(1),
+        only: Some(doc! { "_id": 1 }),
+        ..Ask::default()
+    };
+    let last = mongo.find(op, &mongo.collection(MESSAGES), last).await?;
+    let last = last.first().and_then(|head| int(head, "_id"));
+    let counters = [
+        doc! { "_id": ARRIVALS, "value": last.unwrap_or_default() },
+        doc! { "_id": CHECKS, "value": 0_i64 },
+    ];
+    let into = mongo.collection(COUNTERS);
+    mongo.insert_new(op, &into, &counters).await.map(drop)
 }

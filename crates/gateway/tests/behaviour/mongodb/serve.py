@@ -1,5 +1,10 @@
-"""Starts a server that speaks as MongoDB does on a free port of loopback, says the port once it
-answers, and ends it, with all that it kept, when standard input closes."""
+"""Starts a server that speaks as MongoDB does on loopback, says its port once it answers, and kills
+it when standard input closes.
+
+    serve.py PORT FOLDER PROGRAM ...
+
+PORT 0 is any free one. FOLDER - is one of its own, which goes with it. In what follows, PORT and
+FOLDER are replaced."""
 
 import os
 import shutil
@@ -20,18 +25,27 @@ def answers(port):
         return False
 
 
-def main():
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def own_folder():
     # In memory where there is such a place: nx-27017 waits for the disk once a document.
     memory = "/dev/shm"
     place = memory if os.access(memory, os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="nightgate-mongo-", dir=place)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [word.replace("PORT", str(port)).replace("FOLDER", folder) for word in sys.argv[1:]]
-    server = subprocess.Popen(
-        words, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=subprocess.DEVNULL
-    )
+    return tempfile.mkdtemp(prefix="nightgate-mongo-", dir=place)
+
+
+def main():
+    port = int(sys.argv[1]) or free_port()
+    own = sys.argv[2] == "-"
+    folder = own_folder() if own else sys.argv[2]
+    words = [word.replace("PORT", str(port)).replace("FOLDER", folder) for word in sys.argv[3:]]
+    nothing = subprocess.DEVNULL
+    quiet = {"stdin": nothing, "stdout": nothing, "stderr": nothing}
+    server = subprocess.Popen(words, cwd=folder, **quiet)
     try:
         end = time.monotonic() + START_SECONDS
         while not answers(port):
@@ -43,7 +57,8 @@ def main():
     finally:
         server.kill()
         server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        if own:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

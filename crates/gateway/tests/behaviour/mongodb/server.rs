@@ -26,7 +26,7 @@ pub(crate) enum Server {
     Secantus,
 }
 
-/// A server that runs. It ends when its standard input closes, however this process ends.
+/// A server that runs. It is killed when its standard input closes, however this process ends.
 struct Running {
     url: String,
     _process: Option<Child>,
@@ -42,19 +42,31 @@ pub(crate) fn url(kind: Server) -> &'static str {
                 url,
                 _process: None,
             },
-            Err(_) => start(
-                "venv/bin/nx-27017",
-                "--host 127.0.0.1 -p PORT --data-dir FOLDER --log-file FOLDER/log",
-            ),
+            Err(_) => started(NX, NX_WORDS),
         }),
-        Server::Secantus => SECANTUS.get_or_init(|| {
-            start(
-                "venv/bin/secantusd-py",
-                "--host 127.0.0.1 --port PORT --storage-path FOLDER/data --log-level ERROR",
-            )
-        }),
+        Server::Secantus => SECANTUS.get_or_init(|| started(SECANTUS_DB, SECANTUS_WORDS)),
     };
     &running.url
+}
+
+pub(crate) const NX: &str = "venv/bin/nx-27017";
+/// Without a file of its own for its process id it would look for another's.
+pub(crate) const NX_WORDS: &str =
+    "--host 127.0.0.1 -p PORT --data-dir FOLDER --log-file FOLDER/log --pid-file FOLDER/pid";
+const SECANTUS_DB: &str = "venv/bin/secantusd-py";
+const SECANTUS_WORDS: &str =
+    "--host 127.0.0.1 --port PORT --storage-path FOLDER/data --log-level ERROR";
+
+fn started(program: &str, words: &str) -> Running {
+    let (process, port) = start(0, "-", program, words);
+    Running {
+        url: address(port),
+        _process: Some(process),
+    }
+}
+
+pub(crate) fn address(port: u16) -> String {
+    format!("mongodb://127.0.0.1:{port}/?directConnection=true")
 }
 
 /// The name of a database that nobody uses yet.
@@ -75,25 +87,24 @@ fn installed(path: &str) -> PathBuf {
     path
 }
 
-fn start(program: &str, words: &str) -> Running {
+/// Starts a program and waits until it answers; its process and port.
+pub(crate) fn start(port: u16, folder: &str, program: &str, words: &str) -> (Child, u16) {
     let script = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/behaviour/mongodb/serve.py"
     );
     let mut process = Command::new("python3")
-        .arg(script)
+        .args([script, &port.to_string(), folder])
         .arg(installed(program))
         .args(words.split(' '))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut port = String::new();
+    let mut told = String::new();
     let mut said = BufReader::new(process.stdout.take().unwrap());
-    said.read_line(&mut port).unwrap();
-    let port: u16 = port.trim().parse().expect("the server did not start");
-    Running {
-        url: format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
-        _process: Some(process),
-    }
+    said.read_line(&mut told).unwrap();
+    let port = told.trim().parse();
+    assert!(port.is_ok(), "{program} did not start");
+    (process, port.unwrap())
 }
