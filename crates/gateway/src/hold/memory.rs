@@ -270,6 +270,8 @@ impl HoldStore for MemoryHold {
             pick: true,
             exact_depth: true,
             find: true,
+            ended: true,
+            files: false,
             prompt: true,
             recall: true,
             redate: true,

@@ -2,6 +2,7 @@
 //!
 //! Each line under a method's `# Behaviour` is a test in `tests/behaviour`, run on every backend.
 
+pub(crate) mod block;
 pub mod care;
 pub(crate) mod codec;
 pub mod due;
@@ -9,6 +10,8 @@ pub(crate) mod instant;
 pub(crate) mod key;
 pub mod memory;
 pub mod open;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod remote;
 pub mod room;
 pub mod shelf;
@@ -255,9 +258,15 @@ pub struct Capability {
     pub pick: bool,
     /// `shelves` and `next_due` tell exactly what is there.
     pub exact_depth: bool,
-    /// `find` and `list` know every message. Without it `find` knows nothing, and `list` at most
-    /// what is buried.
+    /// `find` and `list` know every message that is held, on loan or buried. Without it `find` knows
+    /// nothing, and `list` at most what is buried.
     pub find: bool,
+    /// `find` and `list` know those that ended, too, for the horizon. Without it only their ids are
+    /// known, and receipts tell the rest.
+    pub ended: bool,
+    /// What it keeps is in files of this process or its machine: a full disk poisons it, and a new
+    /// start begins with them. Without it another server has them, and says itself when it is full.
+    pub files: bool,
     /// A message is lent at its very due. Without it, up to a second late, never early.
     pub prompt: bool,
     /// `recall` by id, campaign and recipient; with exact counts where `exact_depth` is promised,

@@ -8,7 +8,6 @@
 //! `recover` does the same from the files.
 
 mod admit;
-pub(crate) mod block;
 mod copy;
 mod export;
 mod fault;
@@ -163,6 +162,8 @@ impl HoldStore for ShelfHold {
             pick: true,
             exact_depth: true,
             find: true,
+            ended: true,
+            files: true,
             prompt: true,
             recall: true,
             redate: true,

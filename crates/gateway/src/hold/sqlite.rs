@@ -133,6 +133,8 @@ impl HoldStore for SqliteHold {
             pick: true,
             exact_depth: true,
             find: true,
+            ended: true,
+            files: true,
             prompt: true,
             recall: true,
             redate: true,

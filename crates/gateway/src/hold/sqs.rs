@@ -158,6 +158,8 @@ impl HoldStore for SqsHold {
             pick: false,
             exact_depth: false,
             find: false,
+            ended: false,
+            files: false,
             prompt: false,
             recall: self.marks.is_some(),
             redate: false,

@@ -67,6 +67,11 @@ impl Call {
         self
     }
 
+    /// Adds one argument more.
+    pub fn push(&mut self, arg: impl ToRedisArgs) {
+        self.cmd.arg(arg);
+    }
+
     /// As the driver sends it.
     #[must_use]
     pub fn cmd(&self) -> &Cmd {

@@ -56,6 +56,22 @@ pub(crate) const ALL: &[Backend] = &[
         name: "sqs",
         open: |dir| Box::pin(async move { crate::sqs::world::in_step(&dir).await }),
     },
+    #[cfg(feature = "redis")]
+    Backend {
+        name: "redis",
+        open: |dir| Box::pin(async move { crate::redis::world::shared(&dir, 1).await }),
+    },
+    #[cfg(feature = "redis")]
+    Backend {
+        name: "redis in four partitions",
+        open: |dir| Box::pin(async move { crate::redis::world::shared(&dir, 4).await }),
+    },
+    // Two handles with nothing in common but the server.
+    #[cfg(feature = "redis")]
+    Backend {
+        name: "redis by two",
+        open: |dir| Box::pin(async move { by_turns(crate::redis::world::both(&dir).await) }),
+    },
     Backend {
         name: "memory behind a socket",
         open: |dir| Box::pin(async move { served(memory(), &dir).await }),
@@ -88,8 +104,12 @@ async fn sqlite(dir: &Path) -> Arc<dyn HoldStore> {
 }
 
 async fn two(dir: &Path) -> Arc<dyn HoldStore> {
+    by_turns([sqlite(dir).await, sqlite(dir).await])
+}
+
+fn by_turns(both: [Arc<dyn HoldStore>; 2]) -> Arc<dyn HoldStore> {
     Arc::new(ByTurns {
-        both: [sqlite(dir).await, sqlite(dir).await],
+        both,
         turn: AtomicUsize::new(0),
     })
 }

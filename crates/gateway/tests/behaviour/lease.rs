@@ -98,10 +98,11 @@ async fn nothing_due_later_lent_buried_recalled_or_done_is_lent() {
         .await;
         assert_eq!(names(&lease(hold, at(0) - MOMENT, ALL).await), [""; 0]);
         assert_eq!(names(&lease(hold, at(0), ALL).await), ["loan"]);
-        put(hold, vec![held("buried"), held("done"), held("recalled")]).await;
+        put(hold, vec![held("buried"), held("done")]).await;
         let loans = lease(hold, at(0), 2).await;
         settle(hold, loans[0].token, bury(), at(0)).await;
         settle(hold, loans[1].token, done(), at(0)).await;
+        put(hold, vec![held("recalled")]).await;
         if hold.capability().recall {
             hold.recall(&Scope::Id(id("recalled")), at(0))
                 .await
@@ -234,11 +235,12 @@ async fn a_campaign_can_be_picked() {
                 (Pick::Any, vec!["ad-y", "info-none"]),
             ];
             for (which, expected) in picks {
-                assert_eq!(
-                    names(&pick(hold, which, at(0), ALL).await),
-                    expected,
-                    "{which:?}"
-                );
+                let loans = pick(hold, which, at(0), ALL).await;
+                let mut names = names(&loans);
+                if !hold.capability().order {
+                    names.sort_unstable();
+                }
+                assert_eq!(names, expected, "{which:?}");
             }
         },
     )

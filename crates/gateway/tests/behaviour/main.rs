@@ -14,6 +14,8 @@ mod pause;
 mod put;
 mod query;
 mod recall;
+#[cfg(feature = "redis")]
+mod redis;
 mod reopen;
 mod settle;
 mod shelves;

@@ -57,10 +57,19 @@ async fn list_shows_one_state_oldest_first_without_bodies() {
                         .all(|it| it.state == state && it.held.message.body.is_empty())
                 );
                 let ids = found.iter().map(|it| it.held.message.id.to_string());
-                ids.collect::<Vec<_>>()
+                let mut ids = ids.collect::<Vec<_>>();
+                // Without an order over all, each part of the hold has its own.
+                if !hold.capability().order && max == ALL {
+                    ids.sort_unstable();
+                }
+                ids
             };
             assert_eq!(list(State::Held, None, ALL).await, ["a", "b", "c", "d"]);
-            assert_eq!(list(State::Held, None, 2).await, ["a", "b"]);
+            let two = list(State::Held, None, 2).await;
+            assert!(
+                two == ["a", "b"] || !hold.capability().order && two.len() == 2,
+                "{two:?}"
+            );
             assert_eq!(
                 list(State::Held, Some(&Lane::new("push")), ALL).await,
                 ["d"]
@@ -68,7 +77,8 @@ async fn list_shows_one_state_oldest_first_without_bodies() {
             assert_eq!(list(State::Buried, None, ALL).await, [""; 0]);
             let mut bodiless = attributed;
             bodiless.message.body = Bytes::new();
-            assert!(hold.list(State::Held, None, 3).await.unwrap()[2].held == bodiless);
+            let found = hold.list(State::Held, None, ALL).await.unwrap();
+            assert!(found.iter().any(|found| found.held == bodiless));
 
             let loan = lease_one(hold, at(0)).await;
             assert_eq!(list(State::Leased, None, ALL).await, ["c"]);
@@ -76,7 +86,8 @@ async fn list_shows_one_state_oldest_first_without_bodies() {
             assert_eq!(list(State::Buried, Some(&lane()), ALL).await, ["c"]);
             let loan = lease_one(hold, at(3)).await;
             settle(hold, loan.token, done(), at(3)).await;
-            assert_eq!(list(State::Delivered, None, ALL).await, ["b"]);
+            let ended: &[&str] = if hold.capability().ended { &["b"] } else { &[] };
+            assert_eq!(list(State::Delivered, None, ALL).await, ended);
             assert_eq!(
                 list(State::Delivered, Some(&Lane::new("push")), ALL).await,
                 [""; 0]

@@ -124,7 +124,7 @@ async fn a_token_that_was_settled_or_never_made_changes_nothing() {
 #[tokio::test]
 async fn done_keeps_the_id_and_drops_body_and_attributes() {
     on_each(
-        |can| can.find,
+        |can| can.ended,
         async |bench| {
             let hold = &*bench.hold;
             let ends = [
@@ -249,7 +249,7 @@ async fn what_is_put_back_or_aside_arrives_anew_behind_those_already_there() {
 #[tokio::test]
 async fn what_returns_recalled_arrives_anew_too() {
     on_each(
-        |can| can.order && can.recall,
+        |can| can.order && can.recall && can.ended,
         async |bench| {
             let hold = &*bench.hold;
             put(hold, ["a", "b", "c", "d"].map(held).to_vec()).await;

@@ -143,10 +143,19 @@ async fn redate_moves_what_is_due_of_one_lane_and_class() {
                 .unwrap();
             assert_eq!(moved, 0, "nothing is due any more");
             let loans = lease(hold, at(90), ALL).await;
-            assert!(
-                names(&loans).ends_with(&["a", "b", "there"]),
-                "by arrival, over both shelves"
-            );
+            let mut names = names(&loans);
+            if !hold.capability().order {
+                names.sort_unstable();
+            }
+            // The two before them have lapsed meanwhile.
+            let expected = ["kind", "later", "a", "b", "there"];
+            let sorted = ["a", "b", "kind", "later", "there"];
+            let expected = if hold.capability().order {
+                expected
+            } else {
+                sorted
+            };
+            assert_eq!(names, expected, "by arrival, over both shelves");
         },
     )
     .await;
@@ -158,14 +167,11 @@ async fn loans_and_what_is_buried_move_with_their_shelf_uncounted() {
         |can| can.redate,
         async |bench| {
             let hold = &*bench.hold;
-            put(
-                hold,
-                vec![held("loan"), held("buried"), held("done"), held("held")],
-            )
-            .await;
+            put(hold, vec![held("loan"), held("buried"), held("done")]).await;
             let loans = lease(hold, at(0), 3).await;
-            settle(hold, loans[1].token, bury(), at(0)).await;
-            settle(hold, loans[2].token, done(), at(0)).await;
+            settle(hold, token_of(&loans, "buried"), bury(), at(0)).await;
+            settle(hold, token_of(&loans, "done"), done(), at(0)).await;
+            put(hold, vec![held("held")]).await;
             assert_eq!(
                 hold.redate(&lane(), &class(CLASS), at(0), at(50))
                     .await
@@ -174,18 +180,23 @@ async fn loans_and_what_is_buried_move_with_their_shelf_uncounted() {
             );
             recount(hold).await;
             for (name, expected) in [("loan", 50), ("buried", 50), ("held", 50), ("done", 0)] {
-                assert_eq!(
-                    find(hold, name).await.unwrap().held.due,
-                    at(expected),
-                    "{name}"
-                );
+                if name == "done" && !hold.capability().ended {
+                    continue;
+                }
+                let due = find(hold, name).await.unwrap().held.due;
+                assert_eq!(due, at(expected), "{name}");
             }
             assert_eq!(
                 lease(hold, at(20), ALL).await,
                 [],
                 "the lapsed loan waits with the others"
             );
-            assert_eq!(names(&lease(hold, at(50), ALL).await), ["loan", "held"]);
+            let loans = lease(hold, at(50), ALL).await;
+            let mut names = names(&loans);
+            if !hold.capability().order {
+                names.sort_by_key(|name| *name == "held");
+            }
+            assert_eq!(names, ["loan", "held"]);
         },
     )
     .await;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use nightgate_log::journal::Ticket;
 
-use super::block::{Body, Head, weight};
 use super::fault::Outcome;
 use super::files::log_name;
 use super::lease::key_of;
@@ -12,6 +11,7 @@ use super::reader::Unread;
 use super::segment::Block;
 use super::state::Standing;
 use super::store::{Core, Inner};
+use crate::hold::block::{Body, Head, weight};
 use crate::hold::care::{Export, Lost};
 use crate::hold::instant::instant;
 use crate::hold::{Found, State as Known};

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use nightgate_core::{Class, Priority, Purpose};
 use nightgate_log::disk::{Disk, SimDisk, write_all_at};
 
-use super::block;
 use super::files;
 use super::op::Meta;
 use super::state::blocks_of;
 use crate::hold::Lane;
+use crate::hold::block;
 use crate::hold::key::ShelfKey;
 
 /// Where data may begin: beyond any file.

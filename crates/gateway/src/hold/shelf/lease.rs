@@ -6,7 +6,6 @@ use std::collections::hash_map::Entry;
 use jiff::Timestamp;
 use nightgate_log::journal::Ticket;
 
-use super::block::helds;
 use super::fault::{Outcome, error};
 use super::files::log_name;
 use super::marks::Fate;
@@ -16,6 +15,7 @@ use super::reader::Unread;
 use super::store::{Core, Inner};
 use super::walk::{Halt, Piece, Stuck, merged};
 use crate::error::Kind;
+use crate::hold::block::helds;
 use crate::hold::instant::{instant, nanos, storable};
 use crate::hold::key::ShelfKey;
 use crate::hold::{Held, LeaseAsk, Leased, Pick, Token};

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use nightgate_core::MessageId;
 use nightgate_log::journal::Ticket;
 
-use super::block::{BLOCK_RAW_BYTES, Packed, Packer, Record, weight};
 use super::fault::Outcome;
 use super::ids::Same;
 use super::marks::Fate;
 use super::op::{BlockLine, Label, Op, Stretch};
 use super::store::{Change, Core, Inner, joined};
+use crate::hold::block::{BLOCK_RAW_BYTES, Packed, Packer, Record, weight};
 use crate::hold::instant::{nanos, storable};
 use crate::hold::{Held, Put};
 

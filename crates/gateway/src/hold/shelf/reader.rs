@@ -10,11 +10,11 @@ use lru::LruCache;
 use nightgate_log::disk::{Disk, DiskFile};
 use nightgate_log::journal::Journal;
 
-use super::block::{self, Body, Damaged, Head};
 use super::fault::{Outcome, disk, error};
 use super::files::{self, Told, log_name};
 use super::segment::{Block, Index, Segment};
 use crate::error::{Error, Kind};
+use crate::hold::block::{self, Body, Damaged, Head};
 
 /// Log files kept open for reading.
 const FILES_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();

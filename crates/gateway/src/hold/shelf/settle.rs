@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use nightgate_log::journal::Ticket;
 
-use super::block::Record;
 use super::fault::Outcome;
 use super::lease::{Read, labels};
 use super::marks::Fate;
@@ -15,6 +14,7 @@ use super::reader::Unread;
 use super::spans::Spans;
 use super::store::{Change, Core, Inner, joined};
 use super::walk::Piece;
+use crate::hold::block::Record;
 use crate::hold::instant::{nanos, storable};
 use crate::hold::{End, Settle, Settled, Token, Verdict};
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use nightgate_core::MessageId;
 
-use super::block::Head;
 use super::fault::Outcome;
 use super::op::Stretch;
 use super::reader::Unread;
 use super::segment::Block;
 use super::store::{Core, Inner};
 use super::walk::Piece;
+use crate::hold::block::Head;
 
 /// One message.
 pub(super) struct Spot {

@@ -8,7 +8,6 @@ use nightgate_log::disk::Disk;
 use nightgate_log::head::HEAD_LEN;
 use nightgate_log::journal::{Journal, Ticket};
 
-use super::block::Packer;
 use super::fault::{Outcome, error, stopped};
 use super::files::{self, Manifest};
 use super::ids::Ids;
@@ -19,6 +18,7 @@ use super::shelves::Shelf;
 use super::state::State;
 use crate::error::Kind;
 use crate::hold::HORIZON_DEFAULT;
+use crate::hold::block::Packer;
 use crate::hold::instant::nanos;
 use crate::hold::open::KEEP_FREE_DEFAULT;
 

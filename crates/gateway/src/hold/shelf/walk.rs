@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use super::block::Head;
 use super::fault::Outcome;
 use super::op::Stretch;
 use super::reader::{Reader, Unread};
 use super::segment::Block;
 use super::state::State;
+use crate::hold::block::Head;
 
 /// Held places of one block.
 #[derive(Clone, Copy, Debug)]

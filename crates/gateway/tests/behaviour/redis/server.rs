@@ -25,7 +25,7 @@ impl Server {
         for _ in 0..20 {
             let port = free_port(&options);
             let mut child = spawn(dir.path(), port, &options);
-            if ready(&mut child, port) {
+            if ready(dir.path(), port) {
                 return Self {
                     child,
                     port,
@@ -33,16 +33,12 @@ impl Server {
                     options,
                 };
             }
-            let _ = child.kill();
+            drop(child.stdin.take());
             let _ = child.wait();
+            let _ = std::fs::remove_file(dir.path().join("log"));
         }
         let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         panic!("redis-server does not start:\n{log}");
-    }
-
-    /// The port it listens at.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     /// The address of it.
@@ -52,16 +48,18 @@ impl Server {
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
+        // The shell sees its input end, and kills.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 
     /// Starts it again on the same port and files, after `kill`.
     pub(crate) fn restart(&mut self) {
         self.kill();
+        let _ = std::fs::remove_file(self.dir.path().join("log"));
         self.child = spawn(self.dir.path(), self.port, &self.options);
         assert!(
-            ready(&mut self.child, self.port),
+            ready(self.dir.path(), self.port),
             "redis-server does not come back"
         );
     }
@@ -73,7 +71,12 @@ impl Server {
 
     /// The processor time it has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let info = self.ask(&["INFO", "server"]);
+        let pid = info
+            .lines()
+            .find_map(|line| line.strip_prefix("process_id:"))
+            .unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
         let after = stat.rsplit_once(") ").unwrap().1;
         let ticks = |at: usize| after.split(' ').nth(at).unwrap().parse::<f64>().unwrap();
         (ticks(11) + ticks(12)) / 100.0
@@ -126,9 +129,15 @@ impl Cluster {
     }
 }
 
+/// Started by a shell that kills it when its own input ends: also when this process does, whose
+/// statics nobody drops.
+const GUARD: &str = "redis-server \"$@\" & server=$!; \
+                     read -r never; kill -9 $server; wait $server 2>/dev/null";
+
 fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new("sh");
     command
+        .args(["-c", GUARD, "redis-server"])
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
         .args([
             "--appendfsync",
@@ -139,12 +148,12 @@ fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
         .args(["--port", &port.to_string(), "--logfile", "log"])
         .args(options)
         .current_dir(dir)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    command
-        .spawn()
-        .expect("start redis-server: install the package `redis-server`")
+    let version = Command::new("redis-server").arg("--version").output();
+    version.expect("run redis-server: install the package `redis-server`");
+    command.spawn().unwrap()
 }
 
 /// A port that nobody has; of a cluster's node also the one 10,000 above it.
@@ -168,12 +177,17 @@ fn free_port(options: &[String]) -> u16 {
     }
 }
 
-fn ready(child: &mut Child, port: u16) -> bool {
+/// Whether the server of this folder answers at this port, and not somebody else's.
+fn ready(dir: &Path, port: u16) -> bool {
     for _ in 0..2000 {
-        if child.try_wait().unwrap().is_some() {
+        let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+        if log.contains("Failed listening on port") {
             return false;
         }
-        if ask(port, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")) {
+        let begun = log.rsplit("Server initialized").next().unwrap_or_default();
+        if begun.contains("Ready to accept connections")
+            && ask(port, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG"))
+        {
             return true;
         }
         pause();

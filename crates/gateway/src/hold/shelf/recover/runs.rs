@@ -7,13 +7,13 @@ use nightgate_log::disk::{Disk, DiskFile, read_exact_at};
 use nightgate_log::hash::HashKey;
 use nightgate_log::run::{Entry, FilterBudget, FilterHome, Run};
 
-use super::super::block;
 use super::super::fault::{Outcome, disk};
 use super::super::files::{self, Manifest, RunLine, log_name, run_name};
 use super::super::ids::Ids;
 use super::super::segment::Block;
 use super::super::state::State;
 use super::FILTERS_MAX;
+use crate::hold::block;
 
 /// Opens the runs, the newest with their filters in memory. A damaged one is made anew.
 pub(super) fn open_runs(on: &dyn Disk, manifest: &Manifest) -> Outcome<Vec<Arc<Run>>> {

@@ -8,8 +8,8 @@ use nightgate_log::disk::{DiskFile, read_exact_at};
 
 use super::logs::Told;
 use super::{Check, bad, say};
+use crate::hold::block::{open_body_of, open_head};
 use crate::hold::care::Ill;
-use crate::hold::shelf::block::{open_body_of, open_head};
 use crate::hold::shelf::files::{self, MANIFEST, Manifest, log_name};
 use crate::hold::shelf::segment::{Block, Segment};
 use crate::hold::shelf::state::State;

@@ -1,0 +1,50 @@
+//! The scripts. Each is what they share and its own text; the server knows it by its hash, so a new
+//! version of the program has new scripts beside the old ones.
+
+use crate::redis::Script;
+
+/// With this first line a script is refused where memory is full, before it did anything.
+const STORES: &str = "#!lua\n";
+/// These give memory back, or need little, and must go on where it is full.
+const GOES_ON: &str = "#!lua flags=allow-oom\n";
+/// These only read.
+const READS: &str = "#!lua flags=no-writes\n";
+
+const LIB: &str = include_str!("lua/lib.lua");
+const WRITE: &str = include_str!("lua/write.lua");
+
+/// Every script.
+pub(super) struct Scripts {
+    pub(super) put: Script,
+    pub(super) lease: Script,
+    pub(super) settle: Script,
+    pub(super) peek: Script,
+    pub(super) next: Script,
+    pub(super) shelves: Script,
+    pub(super) records: Script,
+    pub(super) look: Script,
+    pub(super) recall: Script,
+    pub(super) redate: Script,
+    pub(super) sweep: Script,
+    pub(super) walk: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        let of = |parts: &[&str]| Script::new(&parts.concat());
+        Self {
+            put: of(&[STORES, LIB, WRITE, include_str!("lua/put.lua")]),
+            lease: of(&[GOES_ON, LIB, include_str!("lua/lease.lua")]),
+            settle: of(&[GOES_ON, LIB, WRITE, include_str!("lua/settle.lua")]),
+            peek: of(&[GOES_ON, LIB, include_str!("lua/peek.lua")]),
+            next: of(&[READS, LIB, include_str!("lua/next.lua")]),
+            shelves: of(&[READS, LIB, include_str!("lua/shelves.lua")]),
+            records: of(&[READS, LIB, include_str!("lua/records.lua")]),
+            look: of(&[READS, LIB, include_str!("lua/look.lua")]),
+            recall: of(&[GOES_ON, LIB, include_str!("lua/recall.lua")]),
+            redate: of(&[GOES_ON, LIB, include_str!("lua/redate.lua")]),
+            sweep: of(&[GOES_ON, LIB, include_str!("lua/sweep.lua")]),
+            walk: of(&[GOES_ON, LIB, include_str!("lua/walk.lua")]),
+        }
+    }
+}

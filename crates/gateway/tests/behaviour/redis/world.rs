@@ -1,0 +1,59 @@
+//! Holds on Redis for the common tests: one server for a test process, a prefix for each hold.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use nightgate::hold::HoldStore;
+use nightgate::hold::redis::{Options, RedisHold};
+use nightgate::redis::{Redis, RedisOptions};
+use nightgate::secret::Secret;
+
+use super::server::Server;
+use crate::world::HORIZON;
+
+/// Buckets of the index at the start: so few that tests split them.
+const BUCKETS: u32 = 1;
+
+static SERVER: OnceLock<Server> = OnceLock::new();
+
+/// A hold of the common server for this folder. Another process that is given the folder finds the
+/// server's address in it.
+pub(crate) async fn shared(dir: &Path, partitions: u32) -> Arc<dyn HoldStore> {
+    std::fs::create_dir_all(dir).unwrap();
+    let told = dir.join("redis.url");
+    let url = std::fs::read_to_string(&told).unwrap_or_else(|_| {
+        let url = SERVER
+            .get_or_init(|| Server::start(&["--appendfsync", "always"]))
+            .url();
+        std::fs::write(&told, &url).unwrap();
+        url
+    });
+    let mut hasher = DefaultHasher::new();
+    dir.hash(&mut hasher);
+    let mut options = RedisOptions::single(Secret::new(url));
+    options.prefix = format!("t{:x}", hasher.finish());
+    Arc::new(open(&options, partitions).await)
+}
+
+/// Two such holds over one.
+pub(crate) async fn both(dir: &Path) -> [Arc<dyn HoldStore>; 2] {
+    [shared(dir, 1).await, shared(dir, 1).await]
+}
+
+/// A hold with the horizon of these tests.
+pub(crate) async fn open(options: &RedisOptions, partitions: u32) -> RedisHold {
+    let redis = Redis::open(options).await.unwrap();
+    let options = Options {
+        partitions: Some(partitions),
+        horizon: HORIZON,
+        buckets: Some(BUCKETS),
+        ..Options::default()
+    };
+    RedisHold::open(redis, options).await.unwrap()
+}
+
+/// The options to reach a server of one's own.
+pub(crate) fn options(server: &Server) -> RedisOptions {
+    RedisOptions::single(Secret::new(server.url()))
+}
