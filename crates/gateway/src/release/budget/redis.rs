@@ -133,6 +133,13 @@ impl RedisBudget {
         Self::timed(redis, SERVER_TIME, None)
     }
 
+    /// The same by a time that `clock` tells.
+    #[cfg(test)]
+    pub(in crate::release) fn told(redis: Redis, clock: Arc<dyn Clock>) -> Self {
+        const TOLD: &str = "local now = tonumber(ARGV[#ARGV])\n";
+        Self::timed(redis, TOLD, Some(clock))
+    }
+
     fn timed(redis: Redis, time: &str, told: Option<Arc<dyn Clock>>) -> Self {
         let scripts = Scripts {
             take: Script::new(&format!("{time}{TAKE}")),
