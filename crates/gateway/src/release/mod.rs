@@ -19,10 +19,10 @@ pub mod plan;
 mod prepare;
 pub mod releaser;
 pub mod run;
-#[cfg(test)]
-mod several;
 pub mod skew;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod trail;
 
 pub use lane::{LaneOptions, LaneReleaser, LaneStatus, OnUnknown};
