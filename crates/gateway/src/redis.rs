@@ -9,7 +9,6 @@ mod link;
 pub mod script;
 #[cfg(test)]
 #[path = "../tests/behaviour/redis/server.rs"]
-#[expect(dead_code, reason = "shared with tests/behaviour, which uses the rest")]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;

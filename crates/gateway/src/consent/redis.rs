@@ -1,8 +1,8 @@
 //! Consents in Redis or Valkey: for gateways without a disk, and for several that share one book.
 //!
-//! Recipients are spread over [`PARTITIONS`] hashes by a checksum, so that a cluster's masters share
-//! them; a recipient is one field. Its value is its history, oldest recorded first, in few bytes an
-//! event; what it means is folded where it is read, so nothing but
+//! Recipients are spread over [`PARTITIONS`] hashes by a checksum, so that the masters of a cluster
+//! share them; a recipient is one field. Its value is its history as it was recorded, in few bytes
+//! an event; what it means is folded where it is read, so nothing but
 //! [`ConsentEvent::fold_into`] says what a history means. One script records events: it leaves out
 //! what is there already, so the same event from many at once is recorded once, in any order.
 //!

@@ -7,6 +7,7 @@ pub(super) mod bytes;
 pub(super) mod hasher;
 pub(super) mod leaf;
 pub(super) mod press;
+mod texts;
 
 use std::sync::Arc;
 

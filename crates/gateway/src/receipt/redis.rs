@@ -2,23 +2,22 @@
 //!
 //! Receipts are filed in blocks of columns, compressed and checksummed, of up to [`BLOCK`]: memory
 //! is what they cost. One script takes places from one counter and files the blocks of one append,
-//! so places have no gaps and an append stays together, whoever else files. Small appends make small
-//! blocks; whoever files the last of some dozens joins them to one, which changes no receipt and no
-//! place.
+//! so places have no gaps and an append stays together, whoever else files. Small appends make
+//! small blocks; whoever files the last of some dozens joins them to one, which changes no receipt
+//! and no place.
 //!
 //! # How they are found
 //! - By place and time through a card for each block: first place, receipts, earliest, latest.
 //! - By message, recipient and campaign through hashes under a key that only this log knows. A
 //!   segment of 131,072 places has 128 fields of entries of four bytes: three of the hash, and in
-//!   which 512 of the segment the block began. A look-up reads one field of each segment, some 8 kB,
-//!   and opens the blocks that it names; what is found is compared there.
+//!   which 512 of the segment the block began. A look-up reads one field of each segment, 8 kB at
+//!   most, and opens the blocks that it names; what is found is compared there.
 //!
 //! # What it promises
-//! - The log stands on one slot: in a cluster, one master's memory holds it, its index and nothing
-//!   else of the log.
-//! - With `keep`, the oldest blocks go once the last receipt of each is older, by the server's clock
-//!   and as others are filed; their index goes by segments. A message is `known` for so long. Without
-//!   it, receipts stay.
+//! - The log stands on one slot: in a cluster, one master's memory holds all of it.
+//! - With `keep`, the oldest blocks go once the last receipt of each is older, by the clock of the
+//!   server and as others are filed; their index goes by segments. A message is `known` for so
+//!   long. Without it, receipts stay.
 //! - An append whose answer was lost may have been filed; whoever files it again has it twice.
 
 #[cfg(test)]

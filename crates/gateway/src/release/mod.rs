@@ -20,10 +20,10 @@ pub mod plan;
 mod prepare;
 pub mod releaser;
 pub mod run;
-#[cfg(test)]
-mod several;
 pub mod skew;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 pub use lane::{LaneOptions, LaneReleaser, LaneStatus, OnUnknown};
 pub use releaser::{Releaser, ReleaserParts, Shared};

@@ -33,7 +33,8 @@ mod million;
 mod schema;
 #[cfg(test)]
 mod secrets;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(feature = "redis")]
+#[cfg(test)]
 mod several;
 #[cfg(test)]
 mod socket;

@@ -50,7 +50,6 @@ impl MongoWay {
     ) -> Result<Arc<dyn HoldStore>, Failure> {
         let options = MongoHoldOptions {
             horizon: config.hold.keep_ids,
-            ..MongoHoldOptions::default()
         };
         Ok(Arc::new(
             MongoHold::open(self.mongo().await?, options, Arc::clone(clock)).await?,

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::consent::Act;
+use crate::consent::memory::MemoryBook;
 use crate::error::Kind;
 use crate::redis::server::{Cluster, Server};
 use crate::redis::{Mode, RedisOptions};
@@ -180,5 +181,41 @@ proptest! {
             // Cut between two entries it is a shorter history; anywhere else it is corrupt.
             prop_assert!(read.is_err() || events.starts_with(&read.unwrap()));
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn it_answers_as_a_book_in_memory_does_in_any_order_and_any_batches(
+        (events, mut shuffled) in prop::collection::vec((any_event(), "[ab]"), 0..20)
+            .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
+        cut in 0..20_usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let server = Server::start(&["--appendonly", "no"]);
+        let of = |all: Vec<(ConsentEvent, String)>| {
+            let named = |(event, who): (ConsentEvent, String)| ConsentEvent {
+                key: key(&who),
+                source: "test".to_owned(),
+                ..event
+            };
+            all.into_iter().map(named).collect::<Vec<_>>()
+        };
+        runtime.block_on(async {
+            let (memory, book) = (MemoryBook::default(), book(&server).await);
+            let rest = shuffled.split_off(cut.min(shuffled.len()));
+            let new = memory.record(of(events)).await.unwrap();
+            let first = book.record(of(shuffled)).await.unwrap();
+            assert_eq!(new, first + book.record(of(rest)).await.unwrap());
+            let keys = [key("a"), key("b"), key("c"), key("a")];
+            let told = book.look_up(&keys).await.unwrap();
+            assert_eq!(told, memory.look_up(&keys).await.unwrap());
+            assert_eq!(book.count().await.unwrap(), memory.count().await.unwrap());
+            for who in &keys {
+                let history = memory.history(who).await.unwrap();
+                assert_eq!(book.history(who).await.unwrap(), history);
+            }
+        });
     }
 }

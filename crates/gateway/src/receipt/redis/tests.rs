@@ -316,8 +316,8 @@ proptest! {
                 log.append(some.clone()).await.unwrap();
                 memory.append(some).await.unwrap();
             }
-            let any: Vec<Receipt> =
-                any.into_iter().filter(|one| crate::sqlite::nanoseconds(one.at).is_some()).collect();
+            let dated = |one: &Receipt| crate::sqlite::nanoseconds(one.at).is_some();
+            let any: Vec<Receipt> = any.into_iter().filter(dated).collect();
             log.append(any.clone()).await.unwrap();
             memory.append(any).await.unwrap();
             for ask in asks {

@@ -91,9 +91,9 @@ if given < want then
   local enough = math.max(1, math.min(want - given, slice, cap / 2))
   wait = math.max(1, math.ceil((enough - level) / rate * 1000000))
 end
-redis.call('HSET', KEYS[1], 'level', string.format('%.6f', level), 'at', string.format('%.0f', now), \
-'rate', rate, 'started', string.format('%.0f', started), 'back', back, 'ends', \
-string.format('%.0f', ends))
+local function text(number) return string.format('%.0f', number) end
+redis.call('HSET', KEYS[1], 'level', string.format('%.6f', level), 'at', text(now), 'rate', rate, \
+'started', text(started), 'back', back, 'ends', text(ends))
 redis.call('PEXPIRE', KEYS[1], ARGV[12])
 return {given, math.floor(good), math.floor(now + good), wait}
 ";
@@ -131,6 +131,13 @@ impl RedisBudget {
     #[must_use]
     pub fn new(redis: Redis) -> Self {
         Self::timed(redis, SERVER_TIME, None)
+    }
+
+    /// The same by a time that `clock` tells.
+    #[cfg(test)]
+    pub(in crate::release) fn told(redis: Redis, clock: Arc<dyn Clock>) -> Self {
+        const TOLD: &str = "local now = tonumber(ARGV[#ARGV])\n";
+        Self::timed(redis, TOLD, Some(clock))
     }
 
     fn timed(redis: Redis, time: &str, told: Option<Arc<dyn Clock>>) -> Self {

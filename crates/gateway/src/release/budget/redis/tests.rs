@@ -12,9 +12,6 @@ use crate::redis::RedisOptions;
 use crate::redis::server::Server;
 use crate::secret::Secret;
 
-/// `now` as the last argument of each call.
-const TOLD: &str = "local now = tonumber(ARGV[#ARGV])\n";
-
 fn server() -> Server {
     Server::start(&["--appendonly", "no"])
 }
@@ -43,7 +40,7 @@ impl World {
     fn new(redis: &Redis, lane: &str, nodes: usize, pace: Pace) -> Self {
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
         let own = Arc::clone(&clock) as Arc<dyn Clock>;
-        let budget = RedisBudget::timed(redis.clone(), TOLD, Some(Arc::clone(&own)));
+        let budget = RedisBudget::told(redis.clone(), Arc::clone(&own));
         let lane = Lane::new(lane);
         let nodes = (0..nodes).map(|_| budget.allowance(&lane, pace, &own));
         let nodes = nodes.collect();
