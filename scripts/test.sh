@@ -32,12 +32,15 @@ export PATH="$tools/bin:$PATH"
 
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 
-# libfaketime runs the built binary under another clock; Debian's Python comes without venv.
+# libfaketime runs the built binary under another clock; redis-server is what a hold on Redis is tested
+# on; Debian's Python comes without venv.
 install_packages() {
     local missing=() sudo=()
     compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v npm >/dev/null || missing+=(nodejs npm)
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v redis-cli >/dev/null || missing+=(redis-tools)
     [[ ${#missing[@]} -gt 0 ]] || return 0
     [[ "$(id -u)" == 0 ]] || sudo=(sudo -n)
     "${sudo[@]}" apt-get update -qq
