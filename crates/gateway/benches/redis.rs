@@ -2,8 +2,8 @@
 //! that claims), on servers of the same settings, through the same connection, in one run.
 //!
 //! `cargo bench --features redis --bench redis --profile quick -- [MESSAGES] [always|everysec]`:
-//! for each kind of body and each of the two: hold and release rate, processor seconds of client and
-//! server a million, and the server's memory a message.
+//! for each kind of body and each of the two: hold and release rate, processor seconds of client
+//! and server a million, and the server's memory a message.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "the servers of the tests are used")]
 

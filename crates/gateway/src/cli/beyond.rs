@@ -1,5 +1,5 @@
-//! What lies beyond this machine, made from a configuration: AWS, Redis, MongoDB. Each is reached when
-//! something first needs it, and once.
+//! What lies beyond this machine, made from a configuration: AWS, Redis, MongoDB. Each is reached
+//! when something first needs it, and once.
 
 #[cfg(feature = "sqs")]
 mod aws;

@@ -1,5 +1,7 @@
 //! `nightgate doctor`: is this machine and configuration fit to run, and if not, what to do?
 
+mod together;
+
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -158,6 +160,7 @@ async fn look(loaded: &Loaded, checks: &mut Vec<Check>) {
             stores(config, &clock, &beyond, checks).await;
         }
     }
+    checks.extend(together::look(config, &clock, &beyond).await);
     checks.push(sinks(config, &clock, &beyond).await);
     checks.push(tokens(config));
     checks.push(listener(config).await);
@@ -278,7 +281,7 @@ async fn stores(config: &Config, clock: &Arc<dyn Clock>, beyond: &Beyond, checks
     let remedy = match config.uses_disk() {
         true => "stop the gateway, keep a copy of the data directory, and look at the disk",
         false => {
-            "look at `redis`, `mongodb`, `aws`, `hold`, `consent` and `receipts` in the configuration"
+            "look at `redis`, `mongodb`, `aws`, `hold`, `consent` and `receipts` in the settings"
         }
     };
     let opened = match Stores::open(config, clock, beyond).await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::check::Reader;
+use super::sections::HoldKind;
 use crate::secret::Secret;
 
 /// Servers answer within milliseconds; a call that takes longer holds a batch.
@@ -71,8 +72,13 @@ pub struct MongoConfig {
     pub timeout: Duration,
 }
 
-/// Reads `[redis]`.
-pub(super) fn redis(read: &mut Reader<'_>) -> RedisConfig {
+/// Reads `[redis]`. Whoever is stopped must know of the end of its loans before another takes them
+/// over: of `lease_ttl` half is kept for answers, and half of that for clocks.
+pub(super) fn redis(
+    read: &mut Reader<'_>,
+    hold: HoldKind,
+    lease_ttl: SignedDuration,
+) -> RedisConfig {
     #[derive(Clone, Copy, Default)]
     enum Mode {
         #[default]
@@ -105,6 +111,11 @@ pub(super) fn redis(read: &mut Reader<'_>) -> RedisConfig {
         "receipts.redis.keep",
         SignedDuration::ZERO..=SignedDuration::MAX,
     );
+    let skew_max = read.duration("redis.skew_max", SKEW_MAX);
+    if hold == HoldKind::Redis && skew_max > lease_ttl / 4 {
+        let rule = format!("must be at most a quarter of release.lease_ttl ({lease_ttl:#})");
+        read.fault("redis.skew_max", rule);
+    }
     RedisConfig {
         url,
         mode,
@@ -113,7 +124,7 @@ pub(super) fn redis(read: &mut Reader<'_>) -> RedisConfig {
         strict: read.choice("redis.durability", &strict),
         replicas,
         replicas_on_disk,
-        skew_max: read.duration("redis.skew_max", SKEW_MAX),
+        skew_max,
         partitions: (partitions > 0).then_some(partitions),
         keep_receipts: Duration::try_from(keep).ok().filter(|keep| !keep.is_zero()),
     }

@@ -92,7 +92,10 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
         freeze: read.duration("clock.freeze", FREEZE),
     };
     let receipts = remote::receipts(read);
-    let (redis, mongodb) = (engines::redis(read), engines::mongodb(read));
+    let (redis, mongodb) = (
+        engines::redis(read, hold.store, release.lease_ttl),
+        engines::mongodb(read),
+    );
     let (dynamodb, aws) = (remote::dynamodb(read), remote::aws(read));
     let lanes = lanes::lanes(read, release.lease_ttl);
     let (sources, lambda) = (remote::sources(read), remote::lambda(read));

@@ -261,8 +261,8 @@ pub struct Capability {
     pub pick: bool,
     /// `shelves` and `next_due` tell exactly what is there.
     pub exact_depth: bool,
-    /// `find` and `list` know every message that is held, on loan or buried. Without it `find` knows
-    /// nothing, and `list` at most what is buried.
+    /// `find` and `list` know every message that is held, on loan or buried. Without it `find`
+    /// knows nothing, and `list` at most what is buried.
     pub find: bool,
     /// `find` and `list` know those that ended, too, for the horizon. Without it only their ids are
     /// known, and receipts tell the rest.

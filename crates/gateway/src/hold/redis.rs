@@ -97,7 +97,8 @@ impl RedisHold {
     ///
     /// # Errors
     /// `Invalid` when the server can lose acknowledged messages (and `durability` is strict), or
-    /// the hold there has another layout or number of partitions; `Unavailable` when nobody answers.
+    /// the hold there has another layout or number of partitions; `Unavailable` when nobody
+    /// answers.
     pub async fn open(redis: Redis, options: Options) -> Result<Self> {
         let checked = redis.check(options.durability).await?;
         let (partitions, key) = settle_layout(&redis, &options).await?;

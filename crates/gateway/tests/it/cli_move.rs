@@ -70,6 +70,30 @@ async fn a_hold_moves_to_another_store_and_back_whole() {
     assert_eq!(there, messages);
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_hold_moves_to_redis_and_back_whole() {
+    let server = crate::several::server::Server::start(&[]);
+    let url = format!("redis.url={}", server.url());
+    let home = Home::new();
+    let due = SystemClock::default().now();
+    let messages: Vec<Held> = (0..MESSAGES).map(|number| held(number, due)).collect();
+    let shelf = hold(&home, "shelf").await;
+    shelf.put(messages.clone(), due).await.unwrap();
+    drop(shelf);
+    for (from, to) in [("shelf", "redis"), ("redis", "shelf")] {
+        let args = [
+            "hold", "move", "--from", from, "--to", to, "--json", "--set", &url,
+        ];
+        let moved = home.run(&args);
+        assert_eq!(moved.code, 0, "{moved:?}");
+        assert_eq!(moved.json()["moved"], MESSAGES, "{moved:?}");
+    }
+    let mut there = lend(&hold(&home, "shelf").await, due, MESSAGES + 1).await;
+    there.sort_by_key(|held| held.message.id.as_str()[6..].parse::<usize>().unwrap());
+    assert_eq!(there, messages);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_on_loan_is_waited_for_and_then_told() {
     let home = Home::new();

@@ -17,7 +17,7 @@ use crate::kill::{Producer, consents, is_advertising, trails};
     dead_code,
     reason = "shared with the behaviour suite, which uses the rest"
 )]
-mod server;
+pub(crate) mod server;
 
 use server::Server;
 
@@ -32,7 +32,7 @@ const STOPPED: Duration = Duration::from_secs(7);
 fn in_redis(server: &Server) -> String {
     format!(
         "[hold]\nstore = \"redis\"\n[consent]\nstore = \"redis\"\n[receipts]\nstore = \"redis\"\n\
-         [redis]\nurl = \"{}\"\n",
+         [redis]\nurl = \"{}\"\nskew_max = \"1s\"\n",
         server.url()
     )
 }
@@ -142,6 +142,25 @@ async fn a_pause_set_on_one_gateway_stops_the_others_within_a_second() {
     pause(Duration::from_secs(2)).await;
     assert_eq!(receiver.count(), stopped_at, "nothing leaves by anybody");
     assert!(stopped_at < MESSAGES, "something is left to stop");
+}
+
+#[test]
+fn the_doctor_compares_the_clocks_of_gateways_on_one_redis() {
+    let server = Server::start(&[]);
+    let home = cli_home::Home::new();
+    let lane = "[lane.main]\nrate = 1000\nburst = 100\n";
+    home.write("nightgate.toml", &format!("{}{lane}", in_redis(&server)));
+    let looked = home.run(&["doctor", "--set", "http.listen=127.0.0.1:0"]);
+    assert!(
+        looked.out.contains("✓ clocks: this clock is ahead of"),
+        "{looked:?}"
+    );
+    assert!(
+        looked
+            .out
+            .contains("✓ pace: 1 lane with a burst below a fifth"),
+        "{looked:?}"
+    );
 }
 
 #[test]

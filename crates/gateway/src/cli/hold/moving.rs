@@ -26,13 +26,13 @@ Examples:
   nightgate hold move --from shelf --to redis
   nightgate hold move --from redis --to shelf --wait 10m --json
 Everything on the old hold is stopped first, and stays so; stops of lanes are carried over. Then
-each message is copied, and taken back from the old hold once the new one has it: ended at any point
-and run again, nothing is lost or doubled. What is on loan is waited for; what does not come back, and
-what is buried, stays behind and is told: let the old gateway end it, or kick or recall it, and move
-again. Ids of messages that have ended are not carried over, nor counts of attempts. Afterwards set
-`hold.store` to the new one and start the gateway. Exit code 3: something stayed.")]
+each message is copied, and taken back from the old hold once the new one has it: ended at any
+point and run again, nothing is lost or doubled. What is on loan is waited for; what does not come
+back, and what is buried, stays behind and is told: let the old gateway end it, or kick or recall
+it, and move again. Ids of messages that have ended are not carried over, nor counts of attempts.
+Afterwards set `hold.store` to the new one and start the gateway. Exit code 3: something stayed.")]
 pub(super) struct Move {
-    /// The old store: shelf, sqlite, redis
+    /// The old store: shelf, sqlite, redis, mongodb
     #[arg(long, value_name = "STORE")]
     from: String,
     /// The new one: shelf, sqlite, redis, mongodb, sqs
