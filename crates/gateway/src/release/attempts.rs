@@ -4,7 +4,7 @@
 //! may have the same message twice: a producer's retry, a queue that delivers again. The releaser
 //! asks here before it hands anything over, and tells here what came of it. How much is known
 //! depends on where it is kept: [`receipts`] know only what the hold says has lapsed; a table of
-//! claims ([`record`]) tells copies of one message apart as well.
+//! claims (`record`) tells copies of one message apart as well.
 
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
