@@ -335,6 +335,15 @@ fn in_order(config: &Config) -> Vec<&str> {
 /// What the hold cannot promise and somebody may count on. No fault: a choice.
 fn promises(hold: Capability, claims: bool, in_order: &[&str]) -> Vec<Check> {
     let mut checks = Vec::new();
+    if !hold.durable {
+        let found = "an answer does not wait for a disk: what was accepted in the last second may \
+                     be lost when the server dies";
+        let remedy = "set `appendfsync always` on the server, or `redis.replicas_on_disk`";
+        checks.push(Check {
+            remedy: Some(remedy.to_owned()),
+            ..well("durability", found)
+        });
+    }
     if !hold.dedupe {
         const NAME: &str = "copies";
         checks.push(match claims {
@@ -503,6 +512,7 @@ mod tests {
     #[test]
     fn what_a_weak_hold_cannot_promise_is_told_with_what_to_do_and_is_no_fault() {
         let weak = Capability {
+            durable: false,
             dedupe: false,
             order: false,
             ..STRONG
@@ -510,10 +520,11 @@ mod tests {
         assert!(promises(STRONG, false, &["main"]).is_empty());
         let told = promises(weak, false, &["main", "night"]);
         assert!(told.iter().all(|check| check.ok && check.remedy.is_some()));
-        assert!(told[0].found.contains("leaves twice"));
-        assert!(told[1].found.contains("main, night"), "{}", told[1].found);
+        assert!(told[0].found.contains("may be lost"));
+        assert!(told[1].found.contains("leaves twice"));
+        assert!(told[2].found.contains("main, night"), "{}", told[2].found);
         let told = promises(weak, true, &[]);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].remedy.is_none() && told[0].found.contains("leaves once"));
+        assert_eq!(told.len(), 2);
+        assert!(told[1].remedy.is_none() && told[1].found.contains("leaves once"));
     }
 }
