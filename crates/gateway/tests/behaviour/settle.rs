@@ -60,7 +60,11 @@ async fn a_token_that_was_settled_or_never_made_changes_nothing() {
         let hold = &*bench.hold;
         put(hold, vec![held("a"), held("b")]).await;
         let loans = lease(hold, at(0), ALL).await;
-        let (a, b) = (loans[0].token, loans[1].token);
+        let token = |name| {
+            let loan = loans.iter().find(|loan| loan.held.message.id == id(name));
+            loan.unwrap().token
+        };
+        let (a, b) = (token("a"), token("b"));
         let never = [
             Token { seq: 0, lease: 1 },
             Token {
