@@ -27,6 +27,7 @@ bench LINES="1000000" PROFILE="bench":
     cargo bench --profile {{PROFILE}} --package nightgate --bench books
     cargo bench --profile {{PROFILE}} --package nightgate --bench ingest
     cargo bench --profile {{PROFILE}} --package nightgate --bench release -- {{LINES}} null webhook steps
+    cargo bench --profile {{PROFILE}} --package nightgate --features redis --bench redis -- {{LINES}} everysec
     ./scripts/bench_bulk.sh {{LINES}}
 
 # The shelf store beside PostgreSQL, Redis and beanstalkd, in turns. Takes about three minutes a round.
