@@ -16,7 +16,7 @@ use crate::hold::key::ShelfKey;
 use crate::hold::{Held, Lane, Recalled, Scope, State};
 use crate::redis::Call;
 
-/// Blocks that one script takes back: it then runs for some five milliseconds.
+/// Blocks that one script takes back: the server does nothing else meanwhile.
 const RECALL_BLOCKS: usize = 1_000;
 /// Blocks read in one go to find a recipient.
 const READ_BLOCKS: usize = 64;
