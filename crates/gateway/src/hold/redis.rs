@@ -170,6 +170,33 @@ impl RedisHold {
             .map_err(|fault| failed(op, fault))
     }
 
+    /// The same, for calls that answer with texts of one mark for each they speak of: says of whom
+    /// a mark is `yes`. `spoken`: of whom each text of all the answers speaks.
+    async fn write_marked(
+        &self,
+        calls: &[Call],
+        spoken: &[Vec<usize>],
+        yes: fn(u8) -> bool,
+        op: &'static str,
+    ) -> Result<Vec<usize>> {
+        let mut texts = Vec::with_capacity(spoken.len());
+        for said in self.write(calls, op).await? {
+            texts.extend(wire::array(said).ok_or_else(|| odd(op))?);
+        }
+        let mut marked = Vec::new();
+        for (indices, text) in spoken.iter().zip(&texts) {
+            let marks = wire::bytes(text).filter(|marks| marks.len() == indices.len());
+            let marks = marks.ok_or_else(|| odd(op))?;
+            let pairs = indices.iter().zip(marks);
+            marked.extend(
+                pairs
+                    .filter(|(_, mark)| yes(**mark))
+                    .map(|(index, _)| *index),
+            );
+        }
+        Ok(marked)
+    }
+
     async fn write_one(&self, call: Call, op: &'static str) -> Result<Value> {
         let mut said = self.write(&[call], op).await?;
         said.pop().ok_or_else(|| odd(op))

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
+use super::RedisHold;
 use super::cache::Open;
 use super::keys::{Place, counted, sortable};
-use super::wire::{array, bytes};
 use super::write::{CHUNK, Row, add_blocks};
-use super::{RedisHold, odd};
 use crate::error::Result;
 use crate::hold::block::helds;
 use crate::hold::instant::{instant, storable};
@@ -122,19 +121,8 @@ impl RedisHold {
             }));
             calls.push(call);
         }
-        let said = self.write(&calls, OP).await?;
-        let mut flat = Vec::new();
-        for values in said {
-            flat.extend(array(values).ok_or_else(|| odd(OP))?);
-        }
-        let mut obeyed = Vec::new();
-        for (indices, value) in spoken.iter().zip(&flat) {
-            let marks = bytes(value).filter(|marks| marks.len() == indices.len());
-            let marks = marks.ok_or_else(|| odd(OP))?;
-            let yes = indices.iter().zip(marks).filter(|(_, mark)| **mark != b'0');
-            obeyed.extend(yes.map(|(index, _)| *index));
-        }
-        Ok(obeyed)
+        self.write_marked(&calls, &spoken, |mark| mark != b'0', OP)
+            .await
     }
 
     /// The beginning of a call that settles.

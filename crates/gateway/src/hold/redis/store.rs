@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use super::wire::{array, bytes};
+use super::RedisHold;
 use super::write::{CHUNK, Row, add_blocks};
-use super::{RedisHold, odd};
 use crate::error::Result;
 use crate::hold::{Held, Put};
 use crate::redis::Call;
@@ -71,23 +70,7 @@ impl RedisHold {
             }));
             calls.push(call);
         }
-        let said = self.write(&calls, OP).await?;
-        let mut flat = Vec::new();
-        for values in said {
-            flat.extend(array(values).ok_or_else(|| odd(OP))?);
-        }
-        let mut new = Vec::new();
-        for (block, value) in blocks.iter().zip(&flat) {
-            let marks = bytes(value).filter(|marks| marks.len() == block.len());
-            let marks = marks.ok_or_else(|| odd(OP))?;
-            new.extend(
-                block
-                    .iter()
-                    .zip(marks)
-                    .filter(|(_, mark)| **mark == b'1')
-                    .map(|it| *it.0),
-            );
-        }
-        Ok(new)
+        self.write_marked(&calls, &blocks, |mark| mark == b'1', OP)
+            .await
     }
 }
