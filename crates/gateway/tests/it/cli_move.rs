@@ -49,19 +49,20 @@ async fn lend(hold: &Arc<dyn HoldStore>, now: Timestamp, max: usize) -> Vec<Held
     lent.into_iter().map(|loan| loan.held).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hold_moves_to_another_store_and_back_whole() {
+/// Moves a hold of the shelf store to `other` and back; `settings` say where that is.
+async fn moves_there_and_back_whole(other: &str, settings: &[&str]) {
     let home = Home::new();
     let due = SystemClock::default().now();
     let messages: Vec<Held> = (0..MESSAGES).map(|number| held(number, due)).collect();
     let shelf = hold(&home, "shelf").await;
     shelf.put(messages.clone(), due).await.unwrap();
     drop(shelf);
-    for (from, to) in [("shelf", "sqlite"), ("sqlite", "shelf")] {
-        let moved = home.run(&["hold", "move", "--from", from, "--to", to, "--json"]);
+    for (from, to) in [("shelf", other), (other, "shelf")] {
+        let args = [&["hold", "move", "--from", from, "--to", to], settings].concat();
+        let moved = home.run(&[&args[..], &["--json"]].concat());
         assert_eq!(moved.code, 0, "{moved:?}");
         assert_eq!(moved.json()["moved"], MESSAGES, "{moved:?}");
-        let again = home.run(&["hold", "move", "--from", from, "--to", to]);
+        let again = home.run(&args);
         assert_eq!(again.code, 0, "{again:?}");
         assert!(again.out.starts_with("0 messages moved"), "{again:?}");
     }
@@ -70,28 +71,17 @@ async fn a_hold_moves_to_another_store_and_back_whole() {
     assert_eq!(there, messages);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_moves_to_another_store_and_back_whole() {
+    moves_there_and_back_whole("sqlite", &[]).await;
+}
+
 #[cfg(feature = "redis")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_hold_moves_to_redis_and_back_whole() {
     let server = crate::several::server::Server::start(&[]);
     let url = format!("redis.url={}", server.url());
-    let home = Home::new();
-    let due = SystemClock::default().now();
-    let messages: Vec<Held> = (0..MESSAGES).map(|number| held(number, due)).collect();
-    let shelf = hold(&home, "shelf").await;
-    shelf.put(messages.clone(), due).await.unwrap();
-    drop(shelf);
-    for (from, to) in [("shelf", "redis"), ("redis", "shelf")] {
-        let args = [
-            "hold", "move", "--from", from, "--to", to, "--json", "--set", &url,
-        ];
-        let moved = home.run(&args);
-        assert_eq!(moved.code, 0, "{moved:?}");
-        assert_eq!(moved.json()["moved"], MESSAGES, "{moved:?}");
-    }
-    let mut there = lend(&hold(&home, "shelf").await, due, MESSAGES + 1).await;
-    there.sort_by_key(|held| held.message.id.as_str()[6..].parse::<usize>().unwrap());
-    assert_eq!(there, messages);
+    moves_there_and_back_whole("redis", &["--set", &url]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

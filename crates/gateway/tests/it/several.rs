@@ -61,6 +61,14 @@ fn most_within(arrivals: &[Arrival], window: SignedDuration) -> usize {
     at.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
+/// Starts a gateway in each home, and tells the first of consents.
+async fn all_serve(homes: &[Home; 3]) -> [Gateway; 3] {
+    let [one, two, three] = homes;
+    let first = one.serve().await;
+    consents(&first).await;
+    [first, two.serve().await, three.serve().await]
+}
+
 /// Hands all messages in, a part to each gateway.
 async fn hand_in(gateways: [&Gateway; 3]) -> HashSet<String> {
     let mut producer = Producer {
@@ -78,12 +86,8 @@ async fn hand_in(gateways: [&Gateway; 3]) -> HashSet<String> {
 async fn one_of_three_is_killed_and_one_stopped_and_nothing_is_lost_doubled_or_too_fast() {
     let server = Server::start(&[]);
     let receiver = Receiver::start(Manner::default()).await;
-    let config = config(&server, &receiver);
-    let homes: Vec<Home> = (0..3).map(|_| Home::new(&config)).collect();
-    let one = homes[0].serve().await;
-    consents(&one).await;
-    let two = homes[1].serve().await;
-    let three = homes[2].serve().await;
+    let homes = [(); 3].map(|()| Home::new(&config(&server, &receiver)));
+    let [one, two, three] = all_serve(&homes).await;
     let acknowledged = hand_in([&one, &two, &three]).await;
     let arrived = |count| move |receiver: &Receiver| (receiver.count() > count).then_some(());
     let (early, later) = (arrived(MESSAGES / 6), arrived(MESSAGES / 3));
@@ -128,11 +132,8 @@ async fn one_of_three_is_killed_and_one_stopped_and_nothing_is_lost_doubled_or_t
 async fn a_pause_set_on_one_gateway_stops_the_others_within_a_second() {
     let server = Server::start(&[]);
     let receiver = Receiver::start(Manner::default()).await;
-    let config = config(&server, &receiver);
-    let homes: Vec<Home> = (0..3).map(|_| Home::new(&config)).collect();
-    let one = homes[0].serve().await;
-    consents(&one).await;
-    let (two, three) = (homes[1].serve().await, homes[2].serve().await);
+    let homes = [(); 3].map(|()| Home::new(&config(&server, &receiver)));
+    let [one, two, three] = all_serve(&homes).await;
     hand_in([&one, &two, &three]).await;
     eventually("some arrive", || (receiver.count() > 100).then_some(())).await;
     let paused = homes[1].run(&["lanes", "pause", "all"]);
