@@ -8,8 +8,8 @@ after what it does: a client for every message, one send for each, no waiting re
 ten. Its second row keeps one client. Ours is `nightgate drain` on messages that a gateway put into
 its own queues. Beyond --note-max messages the note's way is measured on so many.
 
-With --stub one more row: ours beside a server that answers every request at once
-(scripts/sqs_stub.mjs), whose CPU is our side's alone; --only-stub for that row alone.
+With --stub the same rows once more beside a server that answers every request at once
+(scripts/sqs_stub.mjs): what they cost is the mover's own. --only-stub for these rows alone.
 
 Requests are counted by the emulator. CPU is that of the mover's own process. `until moved` ends
 with the last message settled, `until exit` with the process.
@@ -305,33 +305,19 @@ def main():
     parser.add_argument("--note-max", type=int, default=5_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only-ours", action="store_true")
-    parser.add_argument("--stub", action="store_true", help="also beside one that answers at once")
+    parser.add_argument("--stub", action="store_true", help="also beside a server that answers at once")
     parser.add_argument("--only-stub", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     asked = parser.parse_args()
     binary = os.environ.get("NIGHTGATE_BIN") or build()
-    rows = [] if asked.only_stub else compare(asked, binary)
-    if asked.stub or asked.only_stub:
-        rows += beside_stub(asked, binary)
+    servers = [False] * (not asked.only_stub) + [True] * (asked.stub or asked.only_stub)
+    rows = [row for stub in servers for row in compare(asked, binary, stub)]
     print(json.dumps(rows, indent=2)) if asked.json else show(rows)
 
 
-def beside_stub(asked, binary: str) -> list:
-    """Ours beside a server that costs it no waiting: what is left is its own."""
-    world = World(binary, asked.settings, stub=True)
-    rows = []
-    try:
-        for count in asked.messages:
-            row = run_ours(world, count)
-            rows.append(finish(row, "`nightgate drain`, stub", count, world.emulator.counts()))
-    finally:
-        world.emulator.end()
-    return rows
-
-
-def compare(asked, binary: str) -> list:
-    """The ways beside each other on fauxqs."""
-    world = World(binary, asked.settings)
+def compare(asked, binary: str, stub: bool) -> list:
+    """The ways beside each other on fauxqs, or beside the stub, which costs them no waiting."""
+    world = World(binary, asked.settings, stub)
     rows = []
     try:
         for count in asked.messages:
@@ -345,6 +331,7 @@ def compare(asked, binary: str) -> list:
                 if asked.only_ours and not name.startswith("`"):
                     continue
                 row = way()
+                name += ", stub" if stub else ""
                 rows.append(finish(row, name, count, world.emulator.counts()))
                 if not asked.json:
                     print(json.dumps(rows[-1]), file=sys.stderr)

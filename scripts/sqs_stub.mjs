@@ -1,8 +1,9 @@
 // Answers SQS's JSON protocol at once, so that a client's own cost can be measured: it keeps what
 // is sent in memory, gives every message once in full batches, and forgets what is deleted. No
-// visibility, no digests, no waiting: a queue that is empty says so at once.
+// visibility, no waiting: a queue that is empty says so at once.
 //
 //   node sqs_stub.mjs PORT        a line on standard input: the requests since the last, as JSON
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 
 const [port] = process.argv.slice(2);
@@ -10,7 +11,8 @@ const queues = new Map();
 let counts = {};
 let connections = 0;
 
-const DIGEST = "00000000000000000000000000000000";
+// boto3 looks at it.
+const digest = (body) => createHash("md5").update(body).digest("hex");
 const name = (url) => url.slice(url.lastIndexOf("/") + 1);
 const queue = (url) => {
   const key = name(url);
@@ -22,10 +24,11 @@ let last = 0;
 const keep = (queue, entry, now) => {
   last += 1;
   const id = `m-${last}`;
+  const md5 = digest(entry.MessageBody);
   queue.messages.push({
     MessageId: id,
     ReceiptHandle: id,
-    MD5OfBody: DIGEST,
+    MD5OfBody: md5,
     Body: entry.MessageBody,
     Attributes: {
       SentTimestamp: now,
@@ -34,7 +37,7 @@ const keep = (queue, entry, now) => {
     },
     ...(entry.MessageAttributes && { MessageAttributes: entry.MessageAttributes }),
   });
-  return { Id: entry.Id, MessageId: id, MD5OfMessageBody: DIGEST };
+  return { Id: entry.Id, MessageId: id, MD5OfMessageBody: md5 };
 };
 
 const answers = {
@@ -58,6 +61,7 @@ const answers = {
   UntagQueue: (ask) => {
     for (const key of ask.TagKeys) delete queue(ask.QueueUrl).tags[key];
   },
+  SendMessage: (ask) => keep(queue(ask.QueueUrl), ask, String(Date.now())),
   SendMessageBatch: (ask) => {
     const to = queue(ask.QueueUrl);
     const now = String(Date.now());
