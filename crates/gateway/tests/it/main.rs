@@ -40,3 +40,6 @@ mod several;
 mod socket;
 #[cfg(test)]
 mod tidy;
+#[cfg(feature = "redis")]
+#[cfg(test)]
+mod together;

@@ -21,7 +21,7 @@ pub(crate) mod server;
 
 use server::Server;
 
-const MESSAGES: usize = 3_000;
+pub(crate) const MESSAGES: usize = 3_000;
 /// Messages a second, of all gateways together.
 const RATE: usize = 400;
 const BURST: usize = 50;
@@ -37,7 +37,7 @@ fn in_redis(server: &Server) -> String {
     )
 }
 
-fn config(server: &Server, receiver: &Receiver) -> String {
+pub(crate) fn config(server: &Server, receiver: &Receiver) -> String {
     let lane = format!(
         "rate = {RATE}\nburst = {BURST}\nunknown_informational = \"retry\"\n\
          unknown_advertising = \"bury\"\nbackoff_min = \"100ms\"\nbackoff_max = \"200ms\"\n\
@@ -62,7 +62,7 @@ fn most_within(arrivals: &[Arrival], window: SignedDuration) -> usize {
 }
 
 /// Starts a gateway in each home, and tells the first of consents.
-async fn all_serve(homes: &[Home; 3]) -> [Gateway; 3] {
+pub(crate) async fn all_serve(homes: &[Home; 3]) -> [Gateway; 3] {
     let [one, two, three] = homes;
     let first = one.serve().await;
     consents(&first).await;
@@ -70,7 +70,7 @@ async fn all_serve(homes: &[Home; 3]) -> [Gateway; 3] {
 }
 
 /// Hands all messages in, a part to each gateway.
-async fn hand_in(gateways: [&Gateway; 3]) -> HashSet<String> {
+pub(crate) async fn hand_in(gateways: [&Gateway; 3]) -> HashSet<String> {
     let mut producer = Producer {
         open: (0..MESSAGES).collect(),
         acknowledged: HashSet::new(),
