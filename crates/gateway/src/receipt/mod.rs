@@ -210,6 +210,29 @@ pub trait ReceiptLog: Send + Sync {
 
     /// For each message: has any receipt been filed?
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>>;
+
+    /// For each message: the events of its receipts, in the order they were filed. Asked of many at
+    /// once, because those that left together stand together.
+    async fn events(&self, ids: &[MessageId]) -> Result<Vec<Vec<Event>>> {
+        let mut all = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut ask = ReceiptAsk {
+                message: Some(id.clone()),
+                ..ReceiptAsk::default()
+            };
+            let mut events = Vec::new();
+            loop {
+                let page = self.query(&ask).await?;
+                events.extend(page.iter().map(|filed| filed.receipt.event));
+                match page.last() {
+                    Some(last) if page.len() == ask.page() => ask.after = Some(last.seq),
+                    _ => break,
+                }
+            }
+            all.push(events);
+        }
+        Ok(all)
+    }
 }
 
 #[cfg(test)]

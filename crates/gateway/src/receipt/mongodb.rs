@@ -21,11 +21,11 @@ use ::mongodb::options::{CollectionOptions, ReadConcern};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use nightgate_core::MessageId;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
 use self::block::{Block, nanos};
-use super::{Filed, Receipt, ReceiptAsk, ReceiptLog};
+use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::{Error, Kind, Result};
 use crate::mongodb::{Ask, Index, Mongo, Op, int, text};
 
@@ -60,6 +60,20 @@ struct Waiting {
 /// A list that has this in it; the same as equal to it, but for nx-27017, which the tests run on.
 fn one_of(text: &str) -> Document {
     doc! { "$in": [text] }
+}
+
+/// Any place; it bounds nothing, but without a bound nx-27017 sorts places as texts.
+fn any_place() -> Document {
+    doc! { "$gte": 1_i64 }
+}
+
+/// The events of some messages.
+fn of_these<'i>(filed: Vec<Filed>, these: &HashSet<&'i str>) -> Vec<(&'i str, Event)> {
+    let of = |filed: Filed| {
+        let id = filed.receipt.subject.message?;
+        Some((*these.get(id.as_str())?, filed.receipt.event))
+    };
+    filed.into_iter().filter_map(of).collect()
 }
 
 fn op(what: &str) -> Op<'_> {
@@ -310,5 +324,31 @@ impl ReceiptLog for MongoLog {
             }
         }
         Ok(ids.iter().map(|id| known.contains(id.as_str())).collect())
+    }
+
+    async fn events(&self, ids: &[MessageId]) -> Result<Vec<Vec<Event>>> {
+        let op = op("look for events of messages");
+        let blocks = self.mongo.collection(RECEIPTS);
+        let mut events: HashMap<&str, Vec<Event>> = HashMap::new();
+        for part in ids.chunks(IN_MAX) {
+            let these: HashSet<&str> = part.iter().map(MessageId::as_str).collect();
+            let asked: Vec<Bson> = these.iter().map(|id| (*id).into()).collect();
+            let filter = doc! { "_id": any_place(), "messages": { "$in": asked } };
+            let find = async {
+                let mut found = Vec::new();
+                let mut blocks = blocks.find(filter).sort(doc! { "_id": 1 }).await?;
+                while let Some(block) = blocks.try_next().await? {
+                    found.push(block::read(&block).map(|filed| of_these(filed, &these)));
+                }
+                Ok(found)
+            };
+            for some in self.mongo.call(op, find).await? {
+                for (id, event) in some? {
+                    events.entry(id).or_default().push(event);
+                }
+            }
+        }
+        let of = |id: &MessageId| events.get(id.as_str()).cloned().unwrap_or_default();
+        Ok(ids.iter().map(of).collect())
     }
 }

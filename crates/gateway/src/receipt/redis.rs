@@ -38,7 +38,7 @@ use self::script::Scripts;
 use super::columns::hasher::Hasher;
 use super::columns::leaf::hash_of;
 use super::columns::press::{Flat, Press};
-use super::{Filed, Receipt, ReceiptAsk, ReceiptLog};
+use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::{Error, Kind, Result};
 use crate::redis::{Call, Fault, Redis};
 
@@ -229,5 +229,9 @@ impl ReceiptLog for RedisLog {
 
     async fn known(&self, ids: &[MessageId]) -> Result<Vec<bool>> {
         self.find_known(ids).await
+    }
+
+    async fn events(&self, ids: &[MessageId]) -> Result<Vec<Vec<Event>>> {
+        self.find_events(ids).await
     }
 }

@@ -24,7 +24,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::hasher::Hasher;
 use super::columns::press::{self, Press, Sealed};
-use super::{Filed, Receipt, ReceiptAsk, ReceiptLog};
+use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::{Error, Kind, Result};
 use crate::sqlite::{Readers, Schema, Work, Writer, corrupt, fault, natural, open};
 
@@ -185,6 +185,12 @@ impl ReceiptLog for SqliteLog {
         let (ids, hasher) = (ids.to_vec(), self.hasher.clone());
         let read = move |conn: &Connection| find::known(conn, &hasher, &ids);
         self.readers.read("look for known messages", read).await
+    }
+
+    async fn events(&self, ids: &[MessageId]) -> Result<Vec<Vec<Event>>> {
+        let (ids, hasher) = (ids.to_vec(), self.hasher.clone());
+        let read = move |conn: &Connection| find::events(conn, &hasher, &ids);
+        self.readers.read("look for events of messages", read).await
     }
 }
 

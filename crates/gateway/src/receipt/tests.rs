@@ -282,6 +282,51 @@ async fn a_message_is_known_once_any_receipt_of_it_is_filed() {
 }
 
 #[tokio::test]
+async fn events_of_many_messages_are_those_of_each_in_the_order_filed() {
+    const MESSAGES: usize = 700;
+    on_each(async |log| {
+        let names: Vec<String> = (0..MESSAGES).map(|number| format!("m{number}")).collect();
+        // Blocks large and small, of which some are joined, and a message that is in most of them.
+        for (event, some) in [
+            (Event::Held, 700),
+            (Event::Attempted, 9),
+            (Event::Unknown, 300),
+            (Event::Delivered, 50),
+        ] {
+            for part in names.chunks(some) {
+                let of = |name: &String| receipt(name, event, 1);
+                let mut receipts: Vec<Receipt> = part.iter().map(of).collect();
+                receipts.push(receipt("often", event, 1));
+                log.append(receipts).await.unwrap();
+            }
+        }
+        let asked = ["m3", "never", "often", "m699", "m3"].map(id);
+        let events = log.events(&asked).await.unwrap();
+        let each = [
+            Event::Held,
+            Event::Attempted,
+            Event::Unknown,
+            Event::Delivered,
+        ];
+        assert_eq!(events[0], each);
+        assert_eq!(
+            (&events[1], &events[3], &events[4]),
+            (&vec![], &events[0], &events[0])
+        );
+        let often = [1, 78, 3, 14];
+        let often = each.into_iter().zip(often);
+        let often: Vec<Event> = often
+            .flat_map(|(event, times)| vec![event; times])
+            .collect();
+        assert_eq!(events[2], often);
+        let all: Vec<MessageId> = names.iter().map(|name| id(name)).collect();
+        let events = log.events(&all).await.unwrap();
+        assert!(events.iter().all(|events| *events == each));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn receipts_are_there_after_reopening_and_seqs_go_on() {
     let dir = TempDir::new().unwrap();
     disk(&dir)

@@ -2,7 +2,7 @@
 
 use super::block::Block;
 use super::press::Column;
-use crate::receipt::ReceiptAsk;
+use crate::receipt::{Event, ReceiptAsk};
 use crate::sqlite::nanoseconds;
 
 /// Instants asked for, as columns compare them.
@@ -61,15 +61,46 @@ pub(in crate::receipt) fn look_for(
     open: &[(&str, usize)],
     known: &mut [bool],
 ) -> Option<()> {
+    each_of(block, open, |_, place| known[place] = true)
+}
+
+/// Adds to `events`, by the places of `asked`, which is sorted, those of the receipts of `block`
+/// but for the first `skipped`.
+pub(in crate::receipt) fn add_events(
+    block: &mut Block<'_>,
+    asked: &[(&str, usize)],
+    skipped: u64,
+    events: &mut [Vec<Event>],
+) -> Option<()> {
+    let mut found: Vec<(u32, usize)> = Vec::new();
+    each_of(block, asked, |number, place| found.push((number, place)))?;
+    found.retain(|(number, _)| u64::from(*number) >= skipped);
+    let mut numbers: Vec<u32> = found.iter().map(|(number, _)| *number).collect();
+    numbers.dedup();
+    let receipts = block.receipts_at(&numbers)?;
+    for (number, place) in found {
+        let receipt = receipts.get(numbers.binary_search(&number).ok()?)?;
+        events[place].push(receipt.event);
+    }
+    Some(())
+}
+
+/// Shows which of `asked`, sorted, stand in `block`: the numbers of their receipts, ascending, and
+/// their places.
+fn each_of(
+    block: &mut Block<'_>,
+    asked: &[(&str, usize)],
+    mut show: impl FnMut(u32, usize),
+) -> Option<()> {
     let mut text = Vec::new();
-    block.each_text(Column::MessageLengths, |_, lead, rest| {
+    block.each_text(Column::MessageLengths, |number, lead, rest| {
         text.clear();
         text.extend_from_slice(lead);
         text.extend_from_slice(rest);
-        let first = open.partition_point(|(id, _)| id.as_bytes() < &text[..]);
-        let same = open[first..]
+        let first = asked.partition_point(|(id, _)| id.as_bytes() < &text[..]);
+        let same = asked[first..]
             .iter()
             .take_while(|(id, _)| id.as_bytes() == text);
-        same.for_each(|(_, place)| known[*place] = true);
+        same.for_each(|(_, place)| show(number, *place));
     })
 }

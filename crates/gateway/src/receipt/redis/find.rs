@@ -6,9 +6,9 @@ use nightgate_core::MessageId;
 
 use super::{BLOCK, PART, RedisLog, SECOND, corrupt, noted, read};
 use crate::error::Result;
-use crate::receipt::columns::ask::{Span, look_for, wanted};
+use crate::receipt::columns::ask::{Span, add_events, look_for, wanted};
 use crate::receipt::columns::block::{Block, Desk};
-use crate::receipt::{Filed, ReceiptAsk};
+use crate::receipt::{Event, Filed, ReceiptAsk};
 use crate::redis::{Call, Fault};
 
 const OP: &str = "query receipts";
@@ -228,6 +228,29 @@ impl RedisLog {
             .await?;
         }
         Ok(known)
+    }
+
+    /// For each message, the events of its receipts in order: every block is read once for all.
+    pub(super) async fn find_events(&self, ids: &[MessageId]) -> Result<Vec<Vec<Event>>> {
+        let hash = |id: &MessageId| self.hasher.message(id.as_str());
+        let hashes: Vec<u64> = ids.iter().map(hash).collect();
+        let mut chunks = BTreeSet::new();
+        self.each_candidate(&hashes, 1, |_, chunk| {
+            chunks.insert(chunk);
+        })
+        .await?;
+        let mut asked: Vec<(&str, usize)> = ids.iter().map(MessageId::as_str).zip(0..).collect();
+        asked.sort_unstable();
+        let (mut events, mut read_to) = (vec![Vec::new(); ids.len()], 1);
+        for (from, to) in ranges(&chunks) {
+            self.each_block(from.max(read_to), to, |place, block| {
+                let skipped = read_to.saturating_sub(place);
+                read_to = place + block.receipts() as u64;
+                add_events(block, &asked, skipped, &mut events).map(|()| true)
+            })
+            .await?;
+        }
+        Ok(events)
     }
 }
 

@@ -1,14 +1,14 @@
 //! How the receipt log on disk finds and reads its receipts.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use nightgate_core::MessageId;
 
 use super::runs;
-use crate::receipt::columns::ask::{Span, look_for, wanted};
+use crate::receipt::columns::ask::{Span, add_events, look_for, wanted};
 use crate::receipt::columns::block::{Block, Desk};
 use crate::receipt::columns::hasher::Hasher;
-use crate::receipt::{Filed, ReceiptAsk};
+use crate::receipt::{Event, Filed, ReceiptAsk};
 use crate::sqlite::{corrupt, natural};
 
 const BLOCK: &str = "SELECT no, first_seq, receipts, min_at, max_at FROM block WHERE no = ?1";
@@ -183,11 +183,40 @@ pub(super) fn known(
     hasher: &Hasher,
     ids: &[MessageId],
 ) -> rusqlite::Result<Vec<bool>> {
-    let mut hashed: Vec<(u64, usize)> = ids
-        .iter()
-        .map(|id| hasher.message(id.as_str()))
-        .zip(0..)
-        .collect();
+    let mut known = vec![false; ids.len()];
+    let mut reader = Bodies::new(conn)?;
+    for (no, mut open) in blocks_of(conn, hasher, ids)? {
+        open.retain(|(_, place)| !known[*place]);
+        if !open.is_empty() {
+            reader.show(no, |block| look_for(block, &open, &mut known))?;
+        }
+    }
+    Ok(known)
+}
+
+/// For each message, the events of its receipts in order: every block is read once for all.
+pub(super) fn events(
+    conn: &Connection,
+    hasher: &Hasher,
+    ids: &[MessageId],
+) -> rusqlite::Result<Vec<Vec<Event>>> {
+    let mut events = vec![Vec::new(); ids.len()];
+    let mut reader = Bodies::new(conn)?;
+    for (no, asked) in blocks_of(conn, hasher, ids)? {
+        reader.show(no, |block| add_events(block, &asked, 0, &mut events))?;
+    }
+    Ok(events)
+}
+
+/// Which blocks may have receipts of which messages: the blocks in order, the messages sorted, each
+/// with its place.
+fn blocks_of<'i>(
+    conn: &Connection,
+    hasher: &Hasher,
+    ids: &'i [MessageId],
+) -> rusqlite::Result<Vec<(i64, Vec<(&'i str, usize)>)>> {
+    let hash = |id: &MessageId| hasher.message(id.as_str());
+    let mut hashed: Vec<(u64, usize)> = ids.iter().map(hash).zip(0..).collect();
     hashed.sort_unstable();
     let mut hashes: Vec<u64> = hashed.iter().map(|(hash, _)| *hash).collect();
     hashes.dedup();
@@ -196,30 +225,47 @@ pub(super) fn known(
         candidates.push((block, hashes[place]))
     })?;
     candidates.sort_unstable();
-    let mut known = vec![false; ids.len()];
-    let mut desk = Desk::default();
-    let mut body = conn.prepare_cached("SELECT columns FROM body WHERE no = ?1")?;
-    for of_block in candidates.chunk_by(|one, next| one.0 == next.0) {
-        // The ids that may stand in this block and are not known from an earlier one.
-        let mut open: Vec<(&str, usize)> = Vec::new();
+    candidates.dedup();
+    let of_block = |of_block: &[(i64, u64)]| {
+        let mut asked: Vec<(&str, usize)> = Vec::new();
         for (_, hash) in of_block {
             let first = hashed.partition_point(|(other, _)| other < hash);
             let same = hashed[first..]
                 .iter()
                 .take_while(|(other, _)| other == hash);
-            let same = same.map(|(_, place)| (ids[*place].as_str(), *place));
-            open.extend(same.filter(|(_, place)| !known[*place]));
+            asked.extend(same.map(|(_, place)| (ids[*place].as_str(), *place)));
         }
-        if open.is_empty() {
-            continue;
-        }
-        open.sort_unstable();
-        let no = of_block[0].0;
-        let broken = || corrupt(format_args!("block {no} (the others can be read)"));
-        let mut body = body.query([no])?;
-        let body = body.next()?.ok_or_else(broken)?;
-        let mut block = Block::of(body.get_ref(0)?.as_blob()?, &mut desk).ok_or_else(broken)?;
-        look_for(&mut block, &open, &mut known).ok_or_else(broken)?;
+        asked.sort_unstable();
+        (of_block[0].0, asked)
+    };
+    let blocks = candidates.chunk_by(|one, next| one.0 == next.0);
+    Ok(blocks.map(of_block).collect())
+}
+
+/// Opens one block after another.
+struct Bodies<'c> {
+    body: CachedStatement<'c>,
+    desk: Desk,
+}
+
+impl<'c> Bodies<'c> {
+    fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            body: conn.prepare_cached("SELECT columns FROM body WHERE no = ?1")?,
+            desk: Desk::default(),
+        })
     }
-    Ok(known)
+
+    fn show(
+        &mut self,
+        no: i64,
+        show: impl FnOnce(&mut Block<'_>) -> Option<()>,
+    ) -> rusqlite::Result<()> {
+        let broken = || corrupt(format_args!("block {no} (the others can be read)"));
+        let mut body = self.body.query([no])?;
+        let body = body.next()?.ok_or_else(broken)?;
+        let body = body.get_ref(0)?.as_blob()?;
+        let mut block = Block::of(body, &mut self.desk).ok_or_else(broken)?;
+        show(&mut block).ok_or_else(broken)
+    }
 }

@@ -9,10 +9,11 @@ use nightgate_core::MessageId;
 
 use super::{Attempts, Claim, Fate, Trail, Try};
 use crate::error::{Kind, Result};
-use crate::receipt::{Event, ReceiptAsk, ReceiptLog};
+use crate::receipt::{Event, ReceiptLog};
 
-/// Receipts read at a time. A message has a handful: two or three for each hand-over and night.
-const PAGE: usize = 500;
+/// Messages asked about at a time: what left together was filed together, so many cost little more
+/// than one.
+const IDS_MAX: usize = 1_000;
 
 /// The receipts, asked.
 pub struct ReceiptAttempts(Arc<dyn ReceiptLog>);
@@ -22,28 +23,6 @@ impl ReceiptAttempts {
     #[must_use]
     pub fn new(receipts: Arc<dyn ReceiptLog>) -> Self {
         Self(receipts)
-    }
-
-    /// Reads the receipts of `id`. Where they went elsewhere and cannot be read, whatever was on
-    /// loan may have gone.
-    async fn trail(&self, id: &MessageId) -> Result<Trail> {
-        let mut events = Vec::new();
-        let mut ask = ReceiptAsk {
-            message: Some(id.clone()),
-            max: PAGE,
-            ..ReceiptAsk::default()
-        };
-        loop {
-            let page = match self.0.query(&ask).await {
-                Err(error) if error.kind == Kind::Unsupported => return Ok(Trail::Open),
-                page => page?,
-            };
-            events.extend(page.iter().map(|filed| filed.receipt.event));
-            match page.last() {
-                Some(last) => ask.after = Some(last.seq),
-                None => return Ok(Trail::from_events(&events)),
-            }
-        }
     }
 }
 
@@ -55,8 +34,15 @@ impl Attempts for ReceiptAttempts {
 
     async fn trails(&self, lapsed: &[Claim], _: Timestamp) -> Result<Vec<Trail>> {
         let mut trails = Vec::with_capacity(lapsed.len());
-        for claim in lapsed {
-            trails.push(self.trail(&claim.id).await?);
+        for some in lapsed.chunks(IDS_MAX) {
+            let ids: Vec<MessageId> = some.iter().map(|claim| claim.id.clone()).collect();
+            match self.0.events(&ids).await {
+                // They went elsewhere: whatever was on loan may have gone.
+                Err(error) if error.kind == Kind::Unsupported => {
+                    return Ok(vec![Trail::Open; lapsed.len()]);
+                }
+                events => trails.extend(events?.iter().map(|events| Trail::from_events(events))),
+            }
         }
         Ok(trails)
     }
@@ -95,6 +81,7 @@ impl Trail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hold::Token;
     use Event::{Accepted, Attempted, Buried, Delivered, Held, Kicked, Rejected, Retry, Unknown};
 
     #[test]
@@ -121,8 +108,16 @@ mod tests {
     async fn receipts_that_cannot_be_read_leave_every_trail_open() {
         let log = crate::receipt::lines::LinesLog::new(std::io::sink());
         let attempts = ReceiptAttempts::new(Arc::new(log));
-        let id = MessageId::new("m-1").unwrap();
-        assert_eq!(attempts.trail(&id).await.unwrap(), Trail::Open);
+        let claim = Claim {
+            id: MessageId::new("m-1").unwrap(),
+            copy: Timestamp::UNIX_EPOCH,
+            token: Token { seq: 1, lease: 1 },
+            until: Timestamp::UNIX_EPOCH,
+            lapsed: true,
+        };
+        let asked = vec![claim; IDS_MAX + 1];
+        let trails = attempts.trails(&asked, Timestamp::UNIX_EPOCH).await;
+        assert_eq!(trails.unwrap(), vec![Trail::Open; asked.len()]);
     }
 
     #[test]
