@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::redis::Value;
 
-use super::keys::HASH_BYTES;
 use super::table::{Ask, Stale, Stamp, Table, Told};
 use super::wire::{array, bytes, count};
 use super::{RedisHold, odd};
@@ -99,20 +98,54 @@ pub(super) fn read_answer(said: Value) -> Option<std::result::Result<Vec<Value>,
 }
 
 impl RedisHold {
-    /// Begins a put of these ids, which stays noted until the flight is dropped.
-    pub(super) fn depart<'a>(&'a self, partition: u32, hashes: &'a [u8]) -> Result<Flight<'a>> {
-        let stamp = new_stamp()?;
+    /// Begins puts, each of some ids, which stay noted until the flights are dropped.
+    pub(super) async fn depart<'a>(
+        &'a self,
+        partition: u32,
+        lots: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Flight<'a>>> {
         let known = self.known(partition);
-        let mut table = known.table();
-        let ask = table.ask(hashes);
-        let call = table.depart(stamp, hashes);
-        Ok(Flight {
-            known,
-            hashes,
-            call,
-            stamp,
-            ask,
-        })
+        let lots: Result<Vec<(&[u8], Stamp)>> =
+            lots.map(|hashes| Ok((hashes, new_stamp()?))).collect();
+        let lots = lots?;
+        let begin = |table: &mut Table| {
+            let flights = lots.iter().map(|&(hashes, stamp)| {
+                let ask = table.ask(hashes);
+                let call = table.depart(stamp, hashes);
+                Flight {
+                    known,
+                    hashes,
+                    call,
+                    stamp,
+                    ask,
+                }
+            });
+            flights.collect()
+        };
+        self.when_ready(partition, begin).await
+    }
+
+    /// Works with what is known, once that may be asked by.
+    async fn when_ready<T>(
+        &self,
+        partition: u32,
+        mut work: impl FnMut(&mut Table) -> T,
+    ) -> Result<T> {
+        let known = self.known(partition);
+        for _ in 0..TRIES_MAX {
+            let (epoch, upto) = {
+                let mut table = known.table();
+                if table.is_ready() {
+                    return Ok(work(&mut table));
+                }
+                (table.is_loaded().then(|| table.epoch()), table.upto().0)
+            };
+            match epoch {
+                Some(epoch) => self.catch_up(partition, epoch, upto).await?,
+                None => self.load(partition).await?,
+            }
+        }
+        Err(outrun(READ))
     }
 
     /// Notes the blocks behind `ask.upto` that an answer told, and those that the call wrote: their
@@ -127,26 +160,29 @@ impl RedisHold {
         let told = array(told)?;
         let told: Option<Vec<Told<'_>>> =
             told.iter().map(|text| Told::read(bytes(text)?)).collect();
-        let all = (ask.upto + 1..).zip(told?);
+        let told = told?;
+        let last = ask.upto + told.len() as u64;
+        let all = (ask.upto + 1..).zip(told);
         // Their texts live shorter than what was written.
         let wrote = wrote.map(|(block, told)| -> (u64, Told<'_>) { (block, told) });
         let all = all.chain(wrote);
-        self.note(partition, ask.epoch, all);
+        self.note(partition, ask.epoch, all, last);
         Some(())
     }
 
-    /// Notes blocks, unless all was forgotten since.
-    pub(super) fn note<'t>(
+    /// Notes blocks, unless all was forgotten since. `last`: the last there was then.
+    fn note<'t>(
         &self,
         partition: u32,
         epoch: u64,
         mut all: impl Iterator<Item = (u64, Told<'t>)>,
+        last: u64,
     ) {
         let mut table = self.known(partition).table();
         if table.epoch() != epoch || !table.is_loaded() {
             return;
         }
-        match all.try_for_each(|(block, told)| table.learn(block, told)) {
+        match all.try_for_each(|(block, told)| table.learn(block, told, last)) {
             Ok(()) => table.advance(),
             Err(Stale) => table.reset(epoch),
         }
@@ -157,15 +193,32 @@ impl RedisHold {
         self.known(partition).table().epoch()
     }
 
-    /// Forgets places whose messages have moved.
-    pub(super) fn forget_places<'h>(
+    /// Notes blocks that a settlement wrote, and forgets the places that their messages left.
+    pub(super) fn note_moved<'t>(
         &self,
         partition: u32,
-        places: impl Iterator<Item = (u64, u32, &'h [u8; HASH_BYTES])>,
+        epoch: u64,
+        wrote: impl Iterator<Item = (u64, Told<'t>)>,
+        left: impl Iterator<Item = (u64, u32, &'t [u8])>,
     ) {
         let mut table = self.known(partition).table();
-        for (block, slot, hash) in places {
-            table.forget(block, slot, hash);
+        if table.epoch() != epoch || !table.is_loaded() {
+            return;
+        }
+        let mut to = 0;
+        for (block, told) in wrote {
+            to = to.max(block);
+            if !table.is_near(block) {
+                return;
+            }
+            if table.learn(block, told, block) == Err(Stale) {
+                table.reset(epoch);
+                return;
+            }
+        }
+        table.advance();
+        for (block, slot, hash) in left {
+            table.forget(block, slot, hash, to);
         }
     }
 
@@ -179,8 +232,9 @@ impl RedisHold {
         (op, writes): (&'static str, bool),
     ) -> Result<Vec<Value>> {
         for _ in 0..TRIES_MAX {
-            self.load(partition).await?;
-            let ask = self.known(partition).table().ask(hashes);
+            let ask = self
+                .when_ready(partition, |table| table.ask(hashes))
+                .await?;
             let mut call = begin();
             push_ask(&mut call, &ask);
             let call = call.arg(hashes);
@@ -205,7 +259,7 @@ impl RedisHold {
     /// Reads what a call lacked.
     pub(super) async fn read_on(&self, partition: u32, ask: &Ask, lack: Lack) -> Result<()> {
         match lack {
-            Lack::Behind => self.catch_up(partition, ask).await,
+            Lack::Behind => self.catch_up(partition, ask.epoch, ask.upto).await,
             // The next try loads it.
             Lack::Reload => {
                 self.known(partition).table().reset(ask.epoch);
@@ -215,7 +269,7 @@ impl RedisHold {
     }
 
     /// Reads all ids of a partition, unless that was done. Those who ask meanwhile wait for it.
-    pub(super) async fn load(&self, partition: u32) -> Result<()> {
+    async fn load(&self, partition: u32) -> Result<()> {
         let known = self.known(partition);
         if known.table().is_loaded() {
             return Ok(());
@@ -224,14 +278,7 @@ impl RedisHold {
         if known.table().is_loaded() {
             return Ok(());
         }
-        let meta = Call::on("HMGET", &format!("{}m", self.key(partition)));
-        let meta = meta.arg("block").arg("stamp");
-        let said = array(self.ask(&meta, READ).await?).ok_or_else(|| odd(READ))?;
-        let last = said.first().and_then(count).unwrap_or(0);
-        let stamp = said
-            .get(1)
-            .and_then(bytes)
-            .and_then(|it| it.try_into().ok());
+        let (last, stamp) = self.last_block(partition).await?;
         let mut table = Table::new(self.chapter_ids);
         // What is written from here on lies behind `last`: nobody need stop for this.
         let blocks = match last {
@@ -258,9 +305,26 @@ impl RedisHold {
             }
             rest = &rest[said.len()..];
         }
-        let stamp = stamp.unwrap_or_default();
-        known.table().replace(table, (last, stamp));
+        // Blocks that were gone when they were to be read may have moved to those written since.
+        let (need, _) = match last {
+            0 => (0, stamp),
+            _ => self.last_block(partition).await?,
+        };
+        known.table().replace(table, (last, stamp), need);
         Ok(())
+    }
+
+    /// The last block that was written, and its stamp.
+    async fn last_block(&self, partition: u32) -> Result<(u64, Stamp)> {
+        let meta = Call::on("HMGET", &format!("{}m", self.key(partition)));
+        let meta = meta.arg("block").arg("stamp");
+        let said = array(self.ask(&meta, READ).await?).ok_or_else(|| odd(READ))?;
+        let stamp = said
+            .get(1)
+            .and_then(bytes)
+            .and_then(|it| it.try_into().ok());
+        let last = said.first().and_then(count).unwrap_or(0);
+        Ok((last, stamp.unwrap_or_default()))
     }
 
     /// The numbers of all blocks up to `last` that have a record, in order.
@@ -288,40 +352,41 @@ impl RedisHold {
         Ok(blocks)
     }
 
-    /// Reads the blocks behind those known when `ask` was made.
-    async fn catch_up(&self, partition: u32, ask: &Ask) -> Result<()> {
+    /// Reads the blocks behind `upto`, the last known of that epoch.
+    async fn catch_up(&self, partition: u32, epoch: u64, upto: u64) -> Result<()> {
         let known = self.known(partition);
         let _one = known.reading.lock().await;
-        let mut from = {
+        {
             let table = known.table();
             // Somebody else has read on meanwhile.
-            if table.epoch() != ask.epoch || table.upto().0 > ask.upto {
+            if table.epoch() != epoch || table.upto().0 > upto {
                 return Ok(());
             }
-            table.upto().0
-        };
+        }
+        let mut from = 0;
         loop {
             let (upto, stamp) = known.table().upto();
+            from = from.max(upto);
             let call = self.scripts.since.call(self.key(partition)).arg(upto);
-            let call = call.arg(&stamp[..]).arg(from.max(upto));
+            let call = call.arg(&stamp[..]).arg(from);
             let said = self.ask(&call.arg(PAGE_BLOCKS).arg(PAGE_IDS), READ).await?;
-            let parts = match read_answer(said).ok_or_else(|| odd(READ))? {
-                Ok(parts) => parts,
-                Err(_) => {
-                    known.table().reset(ask.epoch);
-                    return Ok(());
-                }
+            let Ok(parts) = read_answer(said).ok_or_else(|| odd(READ))? else {
+                known.table().reset(epoch);
+                return Ok(());
             };
             let [last, told] = <[Value; 2]>::try_from(parts).map_err(|_| odd(READ))?;
             let last = count(&last).ok_or_else(|| odd(READ))?;
-            let begun = from.max(upto);
             let told = array(told).ok_or_else(|| odd(READ))?;
             let read: Option<Vec<Told<'_>>> =
                 told.iter().map(|text| Told::read(bytes(text)?)).collect();
             let read = read.ok_or_else(|| odd(READ))?;
-            self.note(partition, ask.epoch, (begun + 1..).zip(read));
-            from = begun + told.len() as u64;
+            self.note(partition, epoch, (from + 1..).zip(read), last);
+            from += told.len() as u64;
             if from >= last || told.is_empty() {
+                let mut table = known.table();
+                if table.is_past(last) {
+                    table.reset(epoch);
+                }
                 return Ok(());
             }
         }
@@ -338,20 +403,25 @@ impl RedisHold {
         let Some((chapter, blocks)) = some else {
             return Ok(());
         };
-        let mut gone = HashSet::new();
+        let (mut gone, mut last) = (HashSet::new(), 0);
         for some in blocks.chunks(ALIVE_BLOCKS) {
             let numbers: Vec<u8> = some
                 .iter()
                 .flat_map(|block| block.to_le_bytes()[..6].to_vec())
                 .collect();
             let call = self.scripts.alive.call(self.key(partition)).arg(numbers);
-            let said = self.ask(&call, READ).await?;
-            let marks = bytes(&said).filter(|marks| marks.len() == some.len());
+            let said = array(self.ask(&call, READ).await?).ok_or_else(|| odd(READ))?;
+            last = said.first().and_then(count).ok_or_else(|| odd(READ))?;
+            let marks = said.get(1).and_then(bytes);
+            let marks = marks.filter(|marks| marks.len() == some.len());
             let marks = marks.ok_or_else(|| odd(READ))?;
             let pairs = some.iter().zip(marks);
             gone.extend(pairs.filter(|(_, mark)| **mark == b'0').map(|(it, _)| *it));
         }
-        known.table().drop_blocks(epoch, chapter, &gone);
+        let mut table = known.table();
+        if table.epoch() == epoch {
+            table.drop_blocks(chapter, &gone, last);
+        }
         Ok(())
     }
 }

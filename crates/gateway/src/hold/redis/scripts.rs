@@ -54,7 +54,7 @@ impl Scripts {
             since: of(&[READS, LIB, IDS, include_str!("lua/since.lua")]),
             scan: of(&[READS, LIB, include_str!("lua/scan.lua")]),
             packs: of(&[READS, LIB, IDS, include_str!("lua/packs.lua")]),
-            alive: of(&[READS, LIB, include_str!("lua/alive.lua")]),
+            alive: of(&[READS, LIB, IDS, include_str!("lua/alive.lua")]),
         }
     }
 }

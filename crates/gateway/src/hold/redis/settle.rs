@@ -208,16 +208,15 @@ impl RedisHold {
         if moving.blocks.is_empty() {
             return;
         }
-        self.note(partition, moving.epoch, wrote.told(moving.stamp));
         let blocks = moving.blocks.iter().zip(&wrote.marks);
         let left = blocks.flat_map(|(block, marks)| {
-            let hashes = block.hashes.as_chunks::<HASH_BYTES>().0;
+            let hashes = block.hashes.chunks_exact(HASH_BYTES);
             let all = block.members.iter().zip(hashes).zip(marks);
             all.filter(|(_, mark)| **mark == b'1')
                 .map(|((at, hash), _)| (moving.from[*at], hash))
         });
         let left = left.map(|(place, hash)| (place.block, place.slot, hash));
-        self.forget_places(partition, left);
+        self.note_moved(partition, moving.epoch, wrote.told(moving.stamp), left);
     }
 
     /// Blocks by their numbers alone, as another process may have leased them.

@@ -87,18 +87,16 @@ impl RedisHold {
         now: Timestamp,
         new: &mut Vec<usize>,
     ) -> Result<Vec<(usize, Ask, Lack)>> {
-        self.load(partition).await?;
-        let mut flights = Vec::with_capacity(chunks.len());
+        let lots = chunks.iter().map(|chunk| &chunk.hashes[..]);
+        let flights = self.depart(partition, lots).await?;
         let mut calls = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            let flight = self.depart(partition, &chunk.hashes)?;
+        for (chunk, flight) in chunks.iter().zip(&flights) {
             let call = self.scripts.put.call(self.key(partition));
             let call = call.arg(self.forgotten_before(now));
             let mut call = call.arg(chunk.indices.len()).arg(&flight.stamp[..]);
             push_ask(&mut call, &flight.ask);
             chunk.blocks.iter().for_each(|it| it.push_to(&mut call));
             calls.push(call);
-            flights.push(flight);
         }
         let said = self.write(&calls, OP).await?;
         let mut lacking = Vec::new();

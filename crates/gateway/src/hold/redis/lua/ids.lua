@@ -2,8 +2,8 @@
 -- it knows. It says what it suspects, and is told what it has not seen; see docs/adr/0036. Ids of a
 -- block are its stamp (8 bytes) and a hash (10 bytes) for each slot, zeros where nothing was put.
 local ID, STAMP, EACH = 10, 8, 50
--- What may be unseen by a process that puts: to look at it takes a millisecond or two.
-local UNSEEN_BLOCKS, UNSEEN_IDS = 512, 8192
+-- What may be unseen by a process that puts: to look at it takes a millisecond.
+local UNSEEN_BLOCKS, UNSEEN_IDS = 1024, 8192
 local meta = call('HMGET', K .. 'm', 'block', 'seq', 'stamp')
 local block, last, newest = tonumber(meta[1] or 0), tonumber(meta[2] or 0), meta[3] or ''
 local BEHIND, RELOAD = 1, 2
