@@ -341,6 +341,7 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
     }
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
+    read_all(&server, messages).await?;
     let step = Step::begin(&server);
     let seen = lend_all(&hold, &names.0, due).await?;
     assert_eq!(seen, messages, "every message is lent");
@@ -351,6 +352,33 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
         used / messages
     );
     Ok(())
+}
+
+/// What a gateway does that starts beside a full hold: it reads which ids are known.
+async fn read_all(server: &Server, messages: u64) -> Outcome<()> {
+    let (resident, clock) = (resident_kib(), SystemClock::default());
+    let step = (clock.monotonic(), own_cpu(), server.cpu_seconds());
+    let hold = RedisHold::open(connect(server).await?, Options::default()).await?;
+    hold.find(&[MessageId::new("none of these")?]).await?;
+    println!(
+        "  a start reads all ids: {:.2} s, CPU s client {:.2} + server {:.2}, {} bytes an id",
+        (clock.monotonic() - step.0).as_secs_f64(),
+        own_cpu() - step.1,
+        server.cpu_seconds() - step.2,
+        (resident_kib() - resident) * 1_024 / i64::try_from(messages)?
+    );
+    Ok(())
+}
+
+/// The memory of this process.
+fn resident_kib() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
 }
 
 /// A message of shelf `shelf`.
