@@ -341,7 +341,8 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
     }
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
-    read_all(&server, messages).await?;
+    let known = held(0, body(kind, 0, letters), &names)?;
+    read_all(&server, messages, known).await?;
     let step = Step::begin(&server);
     let seen = lend_all(&hold, &names.0, due).await?;
     assert_eq!(seen, messages, "every message is lent");
@@ -355,11 +356,12 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
 }
 
 /// What a gateway does that starts beside a full hold: it reads which ids are known.
-async fn read_all(server: &Server, messages: u64) -> Outcome<()> {
+async fn read_all(server: &Server, messages: u64, known: Held) -> Outcome<()> {
     let (resident, clock) = (resident_kib(), SystemClock::default());
     let step = (clock.monotonic(), own_cpu(), server.cpu_seconds());
     let hold = RedisHold::open(connect(server).await?, Options::default()).await?;
-    hold.find(&[MessageId::new("none of these")?]).await?;
+    let said = hold.put(vec![known], NOW.parse()?).await?;
+    assert_eq!(said, [Put::Duplicate], "it is known");
     println!(
         "  a start reads all ids: {:.2} s, CPU s client {:.2} + server {:.2}, {} bytes an id",
         (clock.monotonic() - step.0).as_secs_f64(),
@@ -444,6 +446,8 @@ async fn scripts() -> Outcome<()> {
     two.find(&[MessageId::new("f0-0")?]).await?;
     longest(&server, "read 300 blocks and 60,000 ids behind, by pages");
     open().await?.find(&[MessageId::new("f0-0")?]).await?;
+    longest(&server, "look for one id in 1,300 blocks");
+    open().await?.put(some("a", 1, 1, due)?, now).await?;
     longest(&server, "read all ids, by pages");
     let class = Class::from_name("advertising/sms/KR/Asia/Seoul");
     let lane = Lane::new("sms");

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::redis::Value;
 
+use super::keys::HASH_BYTES;
 use super::table::{Ask, Stale, Stamp, Table, Told};
 use super::wire::{array, bytes, count};
 use super::{RedisHold, odd};
@@ -18,6 +19,11 @@ pub(super) const TRIES_MAX: usize = 8;
 /// Blocks and ids of one page: the server does nothing else meanwhile.
 const PAGE_BLOCKS: usize = 1_000;
 const PAGE_IDS: usize = 20_000;
+/// Who asks about so few ids, and has no table, has the server look: a command that shows a message
+/// need not read all ids first.
+const FEW_IDS: usize = 16;
+/// Blocks that one script looks through.
+const SEARCH_BLOCKS: usize = 500;
 /// Records in one page of a walk over all of them; the server may give some more.
 const SCAN_COUNT: usize = 500;
 /// Blocks that one script is asked about, whether they are there, and scripts a partition in one
@@ -232,9 +238,13 @@ impl RedisHold {
         (op, writes): (&'static str, bool),
     ) -> Result<Vec<Value>> {
         for _ in 0..TRIES_MAX {
-            let ask = self
-                .when_ready(partition, |table| table.ask(hashes))
-                .await?;
+            let few = hashes.len() <= FEW_IDS * HASH_BYTES;
+            let ask = if few && !self.known(partition).table().is_loaded() {
+                self.search(partition, hashes).await?
+            } else {
+                self.when_ready(partition, |table| table.ask(hashes))
+                    .await?
+            };
             let mut call = begin();
             push_ask(&mut call, &ask);
             let call = call.arg(hashes);
@@ -314,6 +324,29 @@ impl RedisHold {
         Ok(())
     }
 
+    /// Has the server look where a few ids may stand.
+    async fn search(&self, partition: u32, hashes: &[u8]) -> Result<Ask> {
+        let (upto, stamp) = self.last_block(partition).await?;
+        let mut ask = Ask {
+            epoch: self.epoch(partition),
+            upto,
+            stamp,
+            ..Ask::default()
+        };
+        let blocks = match upto {
+            0 => Vec::new(),
+            _ => self.all_blocks(partition, upto).await?,
+        };
+        for some in blocks.chunks(SEARCH_BLOCKS) {
+            let mut call = self.scripts.search.call(self.key(partition)).arg(hashes);
+            some.iter().for_each(|block| call.push(*block));
+            let said = self.ask(&call, READ).await?;
+            let places = bytes(&said).ok_or_else(|| odd(READ))?;
+            ask.suspects.extend_from_slice(places);
+        }
+        Ok(ask)
+    }
+
     /// The last block that was written, and its stamp.
     async fn last_block(&self, partition: u32) -> Result<(u64, Stamp)> {
         let meta = Call::on("HMGET", &format!("{}m", self.key(partition)));
@@ -358,8 +391,8 @@ impl RedisHold {
         let _one = known.reading.lock().await;
         {
             let table = known.table();
-            // Somebody else has read on meanwhile.
-            if table.epoch() != epoch || table.upto().0 > upto {
+            // Somebody else has read on meanwhile, or there is nothing to add to.
+            if table.epoch() != epoch || table.upto().0 > upto || !table.is_loaded() {
                 return Ok(());
             }
         }
@@ -395,6 +428,14 @@ impl RedisHold {
     /// Gives back the memory of ids whose blocks are gone from the server: of some blocks a sweep.
     pub(super) async fn tidy(&self, partition: u32, round: usize) -> Result<()> {
         let known = self.known(partition);
+        let (loaded, epoch, (upto, _)) = {
+            let table = known.table();
+            (table.is_loaded(), table.epoch(), table.upto())
+        };
+        // Who asks for nothing for long would know of no block that is still there.
+        if loaded {
+            self.catch_up(partition, epoch, upto).await?;
+        }
         let (epoch, some) = {
             let table = known.table();
             let some = table.some_blocks(round, ALIVE_BLOCKS * ALIVE_CALLS);

@@ -33,6 +33,7 @@ pub(super) struct Scripts {
     pub(super) scan: Script,
     pub(super) packs: Script,
     pub(super) alive: Script,
+    pub(super) search: Script,
 }
 
 impl Scripts {
@@ -54,6 +55,7 @@ impl Scripts {
             since: of(&[READS, LIB, IDS, include_str!("lua/since.lua")]),
             scan: of(&[READS, LIB, include_str!("lua/scan.lua")]),
             packs: of(&[READS, LIB, IDS, include_str!("lua/packs.lua")]),
+            search: of(&[READS, LIB, IDS, include_str!("lua/search.lua")]),
             alive: of(&[READS, LIB, IDS, include_str!("lua/alive.lua")]),
         }
     }

@@ -194,7 +194,7 @@ impl RedisHold {
             } else {
                 new_stamp()?
             },
-            blocks: self.pack(|packer| blocks(packer, &rows)),
+            blocks: self.pack(|packer| blocks(packer, &rows, usize::MAX)).0,
             from: anew.iter().map(|one| one.place).collect(),
         };
         call.push(anew.len());

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::ids::{Flight, Lack, TRIES_MAX, outrun, push_ask, read_answer};
 use super::table::Ask;
 use super::wire::array;
-use super::write::{Block, CHUNK, Row, Wrote, blocks};
+use super::write::{Block, CHUNK, CHUNK_BLOCKS, Row, Wrote, blocks};
 use super::{RedisHold, odd};
 use crate::error::Result;
 use crate::hold::{Held, Put};
@@ -58,13 +58,13 @@ impl RedisHold {
         now: Timestamp,
     ) -> Result<Vec<usize>> {
         let (indices, rows): (Vec<usize>, Vec<Row<'_>>) = rows.into_iter().unzip();
-        let chunks = rows.chunks(CHUNK).zip(indices.chunks(CHUNK));
-        let mut chunks: Vec<Chunk<'_>> = chunks
-            .map(|(rows, indices)| {
-                let blocks = self.pack(|packer| blocks(packer, rows));
-                Chunk::new(blocks, indices)
-            })
-            .collect();
+        let (mut chunks, mut at) = (Vec::new(), 0);
+        while at < rows.len() {
+            let some = &rows[at..rows.len().min(at + CHUNK)];
+            let (blocks, used) = self.pack(|packer| blocks(packer, some, CHUNK_BLOCKS));
+            chunks.push(Chunk::new(blocks, &indices[at..at + used]));
+            at += used;
+        }
         let mut new = Vec::with_capacity(rows.len());
         for _ in 0..TRIES_MAX {
             let lacking = self.store_chunks(partition, &chunks, now, &mut new).await?;

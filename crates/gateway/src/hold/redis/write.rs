@@ -15,6 +15,8 @@ use crate::redis::Call;
 /// Most messages that one script stores: the server does nothing else meanwhile, and spends about
 /// a millisecond on them (docs/adr/0036).
 pub(super) const CHUNK: usize = 1_000;
+/// Most blocks of them: each costs as much as many messages do.
+pub(super) const CHUNK_BLOCKS: usize = 250;
 /// Where to cut a shelf's messages into blocks, in bytes before compression.
 const BLOCK_BYTES: usize = 384 * 1024;
 
@@ -49,8 +51,10 @@ pub(super) struct Block {
     sources: Vec<u8>,
 }
 
-/// Cuts `rows`, which arrive in this order, into blocks.
-pub(super) fn blocks(packer: &mut Packer, rows: &[Row<'_>]) -> Vec<Block> {
+/// Cuts the first of `rows`, which arrive in this order, into at most so many blocks; says how many
+/// rows these are.
+pub(super) fn blocks(packer: &mut Packer, rows: &[Row<'_>], most: usize) -> (Vec<Block>, usize) {
+    let mut used = rows.len();
     let mut groups: Vec<(ShelfKey, Vec<usize>)> = Vec::new();
     let mut of: HashMap<(ShelfKey, Option<u64>, bool), (usize, usize)> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
@@ -60,6 +64,10 @@ pub(super) fn blocks(packer: &mut Packer, rows: &[Row<'_>]) -> Vec<Block> {
         let group = group.or_insert((usize::MAX, 0));
         let full = |at: usize| groups[at].1.len() as u64 >= SLOTS;
         if group.0 == usize::MAX || full(group.0) || group.1 + bytes > BLOCK_BYTES {
+            if groups.len() == most {
+                used = index;
+                break;
+            }
             groups.push((key, Vec::new()));
             *group = (groups.len() - 1, 0);
         }
@@ -67,7 +75,7 @@ pub(super) fn blocks(packer: &mut Packer, rows: &[Row<'_>]) -> Vec<Block> {
         groups[group.0].1.push(index);
     }
     let block = |(key, members)| Block::new(packer, &key, rows, members);
-    groups.into_iter().map(block).collect()
+    (groups.into_iter().map(block).collect(), used)
 }
 
 impl Block {

@@ -21,6 +21,13 @@ fn number(server: &Server, words: &[&str]) -> u64 {
     last.trim_start_matches(':').parse().unwrap_or(0)
 }
 
+/// Bytes that the server has sent since `CONFIG RESETSTAT`.
+fn sent(server: &Server) -> u64 {
+    let info = server.ask(&["INFO", "stats"]);
+    let after = info.split("total_net_output_bytes:").nth(1).unwrap();
+    after.lines().next().unwrap().trim().parse().unwrap()
+}
+
 /// `count` messages of one name.
 fn some(name: &str, count: usize) -> Vec<Held> {
     (0..count)
@@ -188,6 +195,62 @@ async fn what_another_has_moved_is_found_recalled_and_known_where_it_is() {
         assert_eq!(answers(&one, some("m", 40)).await, only(Put::Duplicate));
         assert_eq!(totals(&one).await, (38, 0, 0));
     }
+}
+
+#[tokio::test]
+async fn where_another_has_moved_the_last_block_that_one_knew_nothing_is_read_anew() {
+    let server = Server::start(&[]);
+    let (one, two) = (
+        open(&options(&server), 1).await,
+        open(&options(&server), 1).await,
+    );
+    put(&one, some("m", 5_000)).await;
+    for round in 0..3 {
+        put(&one, vec![due(&format!("last{round}"), at(-9))]).await;
+        let loans = lease(&two, at(-8), 1).await;
+        let moved = settle(&two, loans[0].token, defer(at(90)), at(-8)).await;
+        assert_eq!(moved, Settled::Yes);
+        server.ask(&["CONFIG", "RESETSTAT"]);
+        put(&one, some(&format!("new{round}"), 1)).await;
+        let sent = sent(&server);
+        assert!(sent < 5_000, "{sent} bytes: not the ids of all");
+    }
+    let last = some("last", 3);
+    assert_eq!(answers(&one, last).await, only(Put::Duplicate));
+}
+
+#[tokio::test]
+async fn who_asks_about_a_few_ids_has_the_server_look_and_reads_no_others() {
+    let server = Server::start(&[]);
+    let hold = open(&options(&server), 1).await;
+    put(&hold, some("m", 1_200)).await;
+    for name in ["a", "b", "c"] {
+        put(&hold, vec![held(name)]).await;
+    }
+    let loans = lease(&hold, at(0), ALL).await;
+    for (name, verdict) in [("m1199", defer(at(9))), ("b", bury())] {
+        let token = token_of(&loans, name);
+        assert_eq!(settle(&hold, token, verdict, at(0)).await, Settled::Yes);
+    }
+    for (name, state) in [
+        ("m7", State::Leased),
+        ("m1199", State::Held),
+        ("a", State::Leased),
+        ("b", State::Buried),
+    ] {
+        let fresh = open(&options(&server), 1).await;
+        server.ask(&["CONFIG", "RESETSTAT"]);
+        let found = fresh.find(&[id(name), id("nobody")]).await.unwrap();
+        assert_eq!(found[0].as_ref().unwrap().state, state, "{name}");
+        assert!(found[1].is_none());
+        let sent = sent(&server);
+        assert!(sent < 1_200 * 10, "{sent} bytes for one message");
+    }
+    let fresh = open(&options(&server), 1).await;
+    let said = fresh.recall(&Scope::Id(id("m1199")), at(1)).await.unwrap();
+    assert_eq!((said.recalled, said.in_flight), (1, 0));
+    let said = fresh.recall(&Scope::Id(id("m7")), at(1)).await.unwrap();
+    assert_eq!((said.recalled, said.in_flight), (0, 1));
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 -- it knows. It says what it suspects, and is told what it has not seen; see docs/adr/0036. Ids of a
 -- block are its stamp (8 bytes) and a hash (10 bytes) for each slot, zeros where nothing was put.
 local ID, STAMP, EACH = 10, 8, 50
+-- The stamps of so many blocks are kept in a ring, whatever becomes of the blocks: one whose
+-- messages have all moved is gone at once.
+local RING = 4096
 -- What may be unseen by a process that puts: to look at it takes a millisecond.
 local UNSEEN_BLOCKS, UNSEEN_IDS = 1024, 8192
 local meta = call('HMGET', K .. 'm', 'block', 'seq', 'stamp')
@@ -15,9 +18,13 @@ local function ids_of(no)
   return r and r.ids or ''
 end
 
--- Empty where the block is gone, unless it is the last.
+-- Empty where the block is gone long ago.
 local function stamp_of(no)
   if no == block then return newest end
+  if no > block - RING then
+    local at = no % RING * STAMP
+    return call('GETRANGE', K .. 'y', at, at + STAMP - 1)
+  end
   local text = call('GETRANGE', K .. 'h' .. no, 0, STAMP - 1)
   if text ~= '' then return text end
   local r = rec(no)

@@ -58,6 +58,12 @@ end
 local function written(count, stamp)
   flush()
   if block > begun then
+    local at = (begun + 1) % RING
+    local some = min(block - begun, RING - at)
+    call('SETRANGE', K .. 'y', at * STAMP, rep(stamp, some))
+    if block - begun > some then
+      call('SETRANGE', K .. 'y', 0, rep(stamp, block - begun - some))
+    end
     call('HSET', K .. 'm', 'block', block, 'seq', last + count, 'stamp', stamp)
   end
 end
