@@ -41,6 +41,8 @@ pub(super) struct Known {
     table: Mutex<Table>,
     /// Held by the one who reads for all.
     reading: tokio::sync::Mutex<()>,
+    /// Held by a put that was behind: this process's own others must not outrun it for ever.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// What a process must do before it asks again.
@@ -55,7 +57,13 @@ impl Known {
         Self {
             table: Mutex::new(Table::new(chapter_ids)),
             reading: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// A turn alone among the puts that were behind.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -15,6 +15,8 @@ use crate::error::Result;
 use crate::hold::{Held, Put};
 
 const OP: &str = "put messages";
+/// Most chunks sent at once: the blocks of all are within what a script looks through.
+const IN_ONE_GO: usize = 4;
 
 impl RedisHold {
     /// Stores messages. Where a call of several scripts fails in the middle, all of it is an error,
@@ -66,15 +68,32 @@ impl RedisHold {
             at += used;
         }
         let mut new = Vec::with_capacity(rows.len());
+        for some in chunks.chunks(IN_ONE_GO) {
+            self.store_some(partition, some, now, &mut new).await?;
+        }
+        Ok(new)
+    }
+
+    /// Stores chunks, reading what this process lacks as often as it takes.
+    async fn store_some(
+        &self,
+        partition: u32,
+        chunks: &[Chunk<'_>],
+        now: Timestamp,
+        new: &mut Vec<usize>,
+    ) -> Result<()> {
+        let mut open: Vec<&Chunk<'_>> = chunks.iter().collect();
+        let mut turn = None;
         for _ in 0..TRIES_MAX {
-            let lacking = self.store_chunks(partition, &chunks, now, &mut new).await?;
+            let lacking = self.store_chunks(partition, &open, now, new).await?;
             let Some((_, ask, lack)) = lacking.last() else {
-                return Ok(new);
+                return Ok(());
             };
+            if turn.is_none() {
+                turn = Some(self.known(partition).turn().await);
+            }
             self.read_on(partition, ask, *lack).await?;
-            let again: Vec<usize> = lacking.iter().map(|(chunk, ..)| *chunk).collect();
-            let mut index = 0..;
-            chunks.retain(|_| index.next().is_some_and(|at| again.contains(&at)));
+            open = lacking.iter().map(|(at, ..)| open[*at]).collect();
         }
         Err(outrun(OP))
     }
@@ -83,7 +102,7 @@ impl RedisHold {
     async fn store_chunks(
         &self,
         partition: u32,
-        chunks: &[Chunk<'_>],
+        chunks: &[&Chunk<'_>],
         now: Timestamp,
         new: &mut Vec<usize>,
     ) -> Result<Vec<(usize, Ask, Lack)>> {

@@ -273,6 +273,27 @@ async fn puts_of_one_process_that_share_ids_store_each_once() {
 }
 
 #[tokio::test]
+async fn puts_of_thousands_of_shelves_at_once_are_all_stored() {
+    let server = Server::start(&["--appendfsync", "everysec"]);
+    let (one, two) = (
+        open(&options(&server), 1).await,
+        open(&options(&server), 1).await,
+    );
+    put(&two, some("first", 1)).await;
+    let messages = |round: usize| -> Vec<Held> {
+        (0..2_500)
+            .map(|number| of_campaign(&format!("m{round}-{number}"), &format!("c{number}")))
+            .collect()
+    };
+    let puts = (0..3).map(|round| one.put(messages(round), at(0)));
+    let said = futures_util::future::try_join_all(puts).await.unwrap();
+    assert!(said.iter().flatten().all(|it| *it == Put::New));
+    for round in 0..3 {
+        assert_eq!(answers(&two, messages(round)).await, only(Put::Duplicate));
+    }
+}
+
+#[tokio::test]
 async fn a_put_that_was_given_up_half_way_is_tried_again_and_stored_once() {
     let server = Server::start(&["--appendfsync", "everysec"]);
     let hold = open(&options(&server), 1).await;

@@ -5,7 +5,8 @@ local ID, STAMP, EACH = 10, 8, 50
 -- The stamps of so many blocks are kept in a ring, whatever becomes of the blocks: one whose
 -- messages have all moved is gone at once.
 local RING = 4096
--- What may be unseen by a process that puts: to look at it takes a millisecond.
+-- What others may have put that a process has not seen: to look at it takes a millisecond. Of its
+-- own there may be as much as the ring tells.
 local UNSEEN_BLOCKS, UNSEEN_IDS = 1024, 8192
 local meta = call('HMGET', K .. 'm', 'block', 'seq', 'stamp')
 local block, last, newest = tonumber(meta[1] or 0), tonumber(meta[2] or 0), meta[3] or ''
@@ -44,14 +45,19 @@ local function stands(upto, stamp)
   return upto == 0 or (upto <= block and stamp_of(upto) == stamp)
 end
 
--- A block as it is told: `o` and its stamp (of a call in `own`, whose ids the process has), `p` and
--- its ids, or `g` and its stamp where that is known: gone.
-local function tell(no, own)
-  local stamp = stamp_of(no)
-  if own[stamp] then return 'o' .. stamp end
+-- A block as it is told: `p` and its ids, or `g` and its stamp where that is known: gone.
+local function tell(no, stamp)
   local ids = stamp == '' and '' or ids_of(no)
   if ids ~= '' then return 'p' .. ids end
   return 'g' .. stamp
+end
+
+-- The stamps behind block `from`, of less than a ring.
+local function stamps_behind(from)
+  local at, left = (from + 1) % RING * STAMP, (block - from) * STAMP
+  local text = call('GETRANGE', K .. 'y', at, min(at + left, RING * STAMP) - 1)
+  if #text < left then text = text .. call('GETRANGE', K .. 'y', 0, left - #text - 1) end
+  return text
 end
 
 -- Many numbers at once: Lua is slow to cut texts.
@@ -108,14 +114,21 @@ end
 local function seek(i, lots, found)
   local upto, own, suspects = tonumber(ARGV[i]), {}, ARGV[i + 3]
   if not stands(upto, ARGV[i + 1]) then return RELOAD end
-  if block - upto > UNSEEN_BLOCKS then return BEHIND end
+  if block - upto >= RING then return BEHIND end
   for j = 1, #ARGV[i + 2], STAMP do own[sub(ARGV[i + 2], j, j + STAMP - 1)] = true end
-  local told, ids = {}, 0
-  for no = upto + 1, block do
-    local text = tell(no, own)
-    told[#told + 1] = text
-    if string.byte(text) == 112 then ids = ids + (#text - 1 - STAMP) / ID end
-    if ids > UNSEEN_IDS then return BEHIND end
+  local told, others, ids = {}, 0, 0
+  local stamps = block > upto and stamps_behind(upto) or ''
+  for i = 1, block - upto do
+    local stamp = sub(stamps, i * STAMP - STAMP + 1, i * STAMP)
+    if own[stamp] then
+      -- Of a call whose ids the process has.
+      told[i] = 'o' .. stamp
+    else
+      local text = tell(upto + i, stamp)
+      told[i], others = text, others + 1
+      if string.byte(text) == 112 then ids = ids + (#text - 1 - STAMP) / ID end
+      if others > UNSEEN_BLOCKS or ids > UNSEEN_IDS then return BEHIND end
+    end
   end
   if ids > 0 then compare(lots, told, upto, found) end
   for j = 1, #suspects, 20 do

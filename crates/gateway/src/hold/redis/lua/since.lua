@@ -4,7 +4,7 @@
 if not stands(tonumber(ARGV[1]), ARGV[2]) then return RELOAD end
 local from, ids, told = tonumber(ARGV[3]), 0, {}
 for no = from + 1, min(block, from + tonumber(ARGV[4])) do
-  local text = tell(no, {})
+  local text = tell(no, stamp_of(no))
   told[#told + 1] = text
   ids = ids + #text / ID
   if ids >= tonumber(ARGV[5]) then break end
