@@ -449,6 +449,12 @@ async fn scripts() -> Outcome<()> {
     longest(&server, "look for one id in 1,300 blocks");
     open().await?.put(some("a", 1, 1, due)?, now).await?;
     longest(&server, "read all ids, by pages");
+    scripts_out(&server, &one).await
+}
+
+/// Those by which messages leave.
+async fn scripts_out(server: &Server, one: &RedisHold) -> Outcome<()> {
+    let (now, due): (Timestamp, Timestamp) = (NOW.parse()?, DUE.parse()?);
     let class = Class::from_name("advertising/sms/KR/Asia/Seoul");
     let lane = Lane::new("sms");
     let hour = SignedDuration::from_hours(1);
@@ -456,9 +462,9 @@ async fn scripts() -> Outcome<()> {
         one.put(some(&format!("g{round}"), 20, 1, due)?, now)
             .await?;
     }
-    longest(&server, "put 700 times 20");
+    longest(server, "put 700 times 20");
     one.redate(&lane, &class, due, due + hour).await?;
-    longest(&server, "move a shelf of 1,000 blocks");
+    longest(server, "move a shelf of 1,000 blocks");
     let ask = |max| LeaseAsk {
         lane: &lane,
         pick: Pick::Any,
@@ -474,22 +480,22 @@ async fn scripts() -> Outcome<()> {
         loans.iter().map(settle).collect()
     };
     let loans = one.lease(&ask(4_000)).await?;
-    longest(&server, "lease 4,000 messages");
+    longest(server, "lease 4,000 messages");
     one.settle(settles(&loans, &Verdict::Done(End::Delivered)), due)
         .await?;
-    longest(&server, "settle 1,000 as done");
+    longest(server, "settle 1,000 as done");
     let loans = one.lease(&ask(1_000)).await?;
     let verdict = Verdict::Defer {
         due: due + hour,
         attempted: true,
     };
     one.settle(settles(&loans, &verdict), due).await?;
-    longest(&server, "defer 1,000");
+    longest(server, "defer 1,000");
     one.recall(&nightgate::hold::Scope::Lane(lane.clone()), due)
         .await?;
-    longest(&server, "recall 1,000 blocks");
+    longest(server, "recall 1,000 blocks");
     one.sweep(due + hour * 100).await?;
-    longest(&server, "sweep 200 blocks");
+    longest(server, "sweep 200 blocks");
     Ok(())
 }
 
