@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --features redis --bench redis --profile quick -- [MESSAGES] [always|everysec]`:
 //! for each kind of body and each of the two: hold and release rate, processor seconds of client
-//! and server a million, and the server's memory a message.
+//! and server a million, and the server's memory a message. With `scripts` in place of these: how
+//! long the longest scripts block the server.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "the servers of the tests are used")]
 
@@ -340,6 +341,8 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
     }
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
+    let known = held(0, body(kind, 0, letters), &names)?;
+    read_all(&server, messages, known).await?;
     let step = Step::begin(&server);
     let seen = lend_all(&hold, &names.0, due).await?;
     assert_eq!(seen, messages, "every message is lent");
@@ -352,12 +355,159 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
     Ok(())
 }
 
+/// What a gateway does that starts beside a full hold: it reads which ids are known.
+async fn read_all(server: &Server, messages: u64, known: Held) -> Outcome<()> {
+    let (resident, clock) = (resident_kib(), SystemClock::default());
+    let step = (clock.monotonic(), own_cpu(), server.cpu_seconds());
+    let hold = RedisHold::open(connect(server).await?, Options::default()).await?;
+    let said = hold.put(vec![known], NOW.parse()?).await?;
+    assert_eq!(said, [Put::Duplicate], "it is known");
+    println!(
+        "  a start reads all ids: {:.2} s, CPU s client {:.2} + server {:.2}, {} bytes an id",
+        (clock.monotonic() - step.0).as_secs_f64(),
+        own_cpu() - step.1,
+        server.cpu_seconds() - step.2,
+        (resident_kib() - resident) * 1_024 / i64::try_from(messages)?
+    );
+    Ok(())
+}
+
+/// The memory of this process.
+fn resident_kib() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+/// A message of shelf `shelf`.
+fn of_shelf(name: &str, number: u64, shelf: u64, due: Timestamp) -> Outcome<Held> {
+    let class = Class::from_name("advertising/sms/KR/Asia/Seoul");
+    let names = (Lane::new("sms"), class, Arc::from("text/plain"));
+    let mut held = held(number, body(Text::Notice, number, &[]), &names)?;
+    held.message.id = MessageId::new(&format!("{name}-{number}"))?;
+    held.message.campaign = Some(format!("c{shelf}").into());
+    held.due = due;
+    Ok(held)
+}
+
+/// Some, of so many shelves.
+fn some(name: &str, count: u64, shelves: u64, due: Timestamp) -> Outcome<Vec<Held>> {
+    let one = |number| of_shelf(name, number, number % shelves, due);
+    (0..count).map(one).collect()
+}
+
+/// Tells the longest script since the last time.
+fn longest(server: &Server, what: &str) {
+    let info = server.ask(&["INFO", "latencystats"]);
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("latency_percentiles_usec_evalsha:"));
+    let longest = line.and_then(|line| line.rsplit('=').next());
+    println!("  {what}: {} us", longest.unwrap_or("-").trim());
+    server.ask(&["CONFIG", "RESETSTAT"]);
+}
+
+/// The longest scripts, each kind once, on a hold of a thousand blocks and more.
+async fn scripts() -> Outcome<()> {
+    let server = Server::start(&["--appendfsync", "everysec"]);
+    let open = async || -> Outcome<RedisHold> {
+        let redis = connect(&server).await?;
+        Ok(RedisHold::open(redis, Options::default()).await?)
+    };
+    let (one, two) = (open().await?, open().await?);
+    let (now, due): (Timestamp, Timestamp) = (NOW.parse()?, DUE.parse()?);
+    println!("The longest script of each kind");
+    two.put(some("first", 1, 1, due)?, now).await?;
+    longest(&server, "load, nothing there");
+    one.put(some("a", 1_000, 1, due)?, now).await?;
+    longest(&server, "put 1,000 messages of one shelf");
+    one.put(some("a", 1_000, 1, due)?, now).await?;
+    longest(&server, "put the same again");
+    for round in 0..6 {
+        one.put(some(&format!("b{round}"), 1_000, 1, due)?, now)
+            .await?;
+    }
+    longest(&server, "put 6 times 1,000");
+    two.put(some("c", 1_000, 1, due)?, now).await?;
+    longest(&server, "put 1,000, with 7,000 ids of others unseen");
+    one.put(some("d", 1_000, 1_000, due)?, now).await?;
+    longest(&server, "put 1,000 messages of 1,000 shelves");
+    two.put(some("e", 1_000, 1, due)?, now).await?;
+    longest(&server, "put 1,000, with 1,000 blocks of others unseen");
+    for round in 0..300 {
+        one.put(some(&format!("f{round}"), 200, 1, due)?, now)
+            .await?;
+    }
+    longest(&server, "put 300 times 200");
+    two.find(&[MessageId::new("f0-0")?]).await?;
+    longest(&server, "read 300 blocks and 60,000 ids behind, by pages");
+    open().await?.find(&[MessageId::new("f0-0")?]).await?;
+    longest(&server, "look for one id in 1,300 blocks");
+    open().await?.put(some("a", 1, 1, due)?, now).await?;
+    longest(&server, "read all ids, by pages");
+    scripts_out(&server, &one).await
+}
+
+/// Those by which messages leave.
+async fn scripts_out(server: &Server, one: &RedisHold) -> Outcome<()> {
+    let (now, due): (Timestamp, Timestamp) = (NOW.parse()?, DUE.parse()?);
+    let class = Class::from_name("advertising/sms/KR/Asia/Seoul");
+    let lane = Lane::new("sms");
+    let hour = SignedDuration::from_hours(1);
+    for round in 0..700 {
+        one.put(some(&format!("g{round}"), 20, 1, due)?, now)
+            .await?;
+    }
+    longest(server, "put 700 times 20");
+    one.redate(&lane, &class, due, due + hour).await?;
+    longest(server, "move a shelf of 1,000 blocks");
+    let ask = |max| LeaseAsk {
+        lane: &lane,
+        pick: Pick::Any,
+        now: due + hour,
+        max,
+        ttl: SignedDuration::from_secs(600),
+    };
+    let settles = |loans: &[nightgate::hold::Leased], verdict: &Verdict| -> Vec<Settle> {
+        let settle = |loan: &nightgate::hold::Leased| Settle {
+            token: loan.token,
+            verdict: verdict.clone(),
+        };
+        loans.iter().map(settle).collect()
+    };
+    let loans = one.lease(&ask(4_000)).await?;
+    longest(server, "lease 4,000 messages");
+    one.settle(settles(&loans, &Verdict::Done(End::Delivered)), due)
+        .await?;
+    longest(server, "settle 1,000 as done");
+    let loans = one.lease(&ask(1_000)).await?;
+    let verdict = Verdict::Defer {
+        due: due + hour,
+        attempted: true,
+    };
+    one.settle(settles(&loans, &verdict), due).await?;
+    longest(server, "defer 1,000");
+    one.recall(&nightgate::hold::Scope::Lane(lane.clone()), due)
+        .await?;
+    longest(server, "recall 1,000 blocks");
+    one.sweep(due + hour * 100).await?;
+    longest(server, "sweep 200 blocks");
+    Ok(())
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
+    if args.first().is_some_and(|arg| arg == "scripts") {
+        return scripts().await;
+    }
     let messages = args
         .first()
         .map_or(Ok(MESSAGES_DEFAULT), |text| text.parse())?;

@@ -2,10 +2,12 @@
 //!
 //! Messages are packed into blocks, one value a block. The hold has some partitions; a message
 //! lives in the one that its id hashes to, all of whose keys share a hash tag, so that whatever
-//! happens to a message is one script on one slot. docs/adr/0033 has the reasons and the layout.
+//! happens to a message is one script on one slot. docs/adr/0033 and 0036 have the reasons and the
+//! layout.
 
 mod cache;
 mod export;
+mod ids;
 mod keys;
 mod lend;
 mod query;
@@ -13,6 +15,7 @@ mod recall;
 mod scripts;
 mod settle;
 mod store;
+mod table;
 mod wire;
 mod write;
 
@@ -25,6 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Class, MessageId};
 
 use self::cache::Cache;
+use self::ids::Known;
 use self::keys::{Hash, PARTITIONS_MAX, counted, partition_key};
 use self::scripts::Scripts;
 use super::block::Packer;
@@ -38,10 +42,7 @@ use crate::redis::{Call, Checked, Durability, Fault, Redis};
 /// Partitions of a hold on a cluster, unless told otherwise: enough to spread over its masters.
 pub const PARTITIONS_CLUSTER: u32 = 16;
 /// Number of the layout in Redis.
-const LAYOUT: u64 = 1;
-/// Buckets of the index at the first start, over all partitions: they are keys once they have ids,
-/// and up to some 800,000 ids none has to be split.
-const BUCKETS: u32 = 16_384;
+const LAYOUT: u64 = 2;
 
 /// How to open the hold.
 #[derive(Clone, Debug)]
@@ -53,8 +54,8 @@ pub struct Options {
     pub horizon: SignedDuration,
     /// Whether a server that can lose acknowledged messages is refused.
     pub durability: Durability,
-    /// Buckets of the index in each partition at the first start; `None` as fits most.
-    pub buckets: Option<u32>,
+    /// Ids that this process keeps in one table of its memory; `None` as fits most.
+    pub chapter_ids: Option<usize>,
 }
 
 impl Default for Options {
@@ -63,7 +64,7 @@ impl Default for Options {
             partitions: None,
             horizon: HORIZON_DEFAULT,
             durability: Durability::Strict,
-            buckets: None,
+            chapter_ids: None,
         }
     }
 }
@@ -79,8 +80,13 @@ pub struct RedisHold {
     scripts: Scripts,
     cache: Mutex<Cache>,
     packer: Mutex<Packer>,
+    /// What this process knows of the ids of each partition.
+    known: Vec<Known>,
+    chapter_ids: Option<usize>,
     /// Whose turn it is to be asked first.
     turn: AtomicUsize,
+    /// Sweeps so far.
+    sweeps: AtomicUsize,
 }
 
 impl std::fmt::Debug for RedisHold {
@@ -105,16 +111,11 @@ impl RedisHold {
         let keys: Vec<String> = (0..partitions)
             .map(|partition| partition_key(redis.prefix(), partition))
             .collect();
-        let wanted = options.buckets.unwrap_or(BUCKETS / partitions);
-        let buckets = wanted.max(1).next_power_of_two();
-        for key in &keys {
-            let meta = format!("{key}m");
-            let set = |field: &str| Call::on("HSETNX", &meta).arg(field).arg(buckets);
-            let said = redis.written(&[set("buckets"), set("pow")]).await;
-            said.map_err(|fault| failed("open the hold", fault))?;
-        }
+        let chapter_ids = options.chapter_ids;
         Ok(Self {
             redis,
+            known: keys.iter().map(|_| Known::new(chapter_ids)).collect(),
+            chapter_ids,
             keys,
             hash: Hash { key, partitions },
             horizon: options.horizon,
@@ -123,6 +124,7 @@ impl RedisHold {
             cache: Mutex::default(),
             packer: Mutex::default(),
             turn: AtomicUsize::new(0),
+            sweeps: AtomicUsize::new(0),
         })
     }
 
@@ -143,6 +145,10 @@ impl RedisHold {
 
     fn all(&self) -> impl Iterator<Item = u32> + use<> {
         0..u32::try_from(self.keys.len()).unwrap_or(u32::MAX)
+    }
+
+    fn known(&self, partition: u32) -> &Known {
+        &self.known[partition as usize]
     }
 
     fn key(&self, partition: u32) -> &str {
@@ -168,33 +174,6 @@ impl RedisHold {
         said.into_iter()
             .collect::<std::result::Result<_, _>>()
             .map_err(|fault| failed(op, fault))
-    }
-
-    /// The same, for calls that answer with texts of one mark for each they speak of: says of whom
-    /// a mark is `yes`. `spoken`: of whom each text of all the answers speaks.
-    async fn write_marked(
-        &self,
-        calls: &[Call],
-        spoken: &[Vec<usize>],
-        yes: fn(u8) -> bool,
-        op: &'static str,
-    ) -> Result<Vec<usize>> {
-        let mut texts = Vec::with_capacity(spoken.len());
-        for said in self.write(calls, op).await? {
-            texts.extend(wire::array(said).ok_or_else(|| odd(op))?);
-        }
-        let mut marked = Vec::new();
-        for (indices, text) in spoken.iter().zip(&texts) {
-            let marks = wire::bytes(text).filter(|marks| marks.len() == indices.len());
-            let marks = marks.ok_or_else(|| odd(op))?;
-            let pairs = indices.iter().zip(marks);
-            marked.extend(
-                pairs
-                    .filter(|(_, mark)| yes(**mark))
-                    .map(|(index, _)| *index),
-            );
-        }
-        Ok(marked)
     }
 
     async fn write_one(&self, call: Call, op: &'static str) -> Result<Value> {
@@ -247,9 +226,17 @@ async fn settle_layout(redis: &Redis, options: &Options) -> Result<(u32, [u8; 16
     let [layout, partitions, key] = &fields[..] else {
         return Err(odd(OP));
     };
-    if wire::count(layout) != Some(LAYOUT) {
-        let op = "open the hold: a newer program has made it; use that one, or another prefix";
-        return Err(Error::new(Kind::Invalid, "hold", op));
+    match wire::count(layout) {
+        Some(LAYOUT) => {}
+        Some(older) if older < LAYOUT => {
+            let op = "open the hold: an older program has made it; move what is held with that \
+                      one (`nightgate hold move`), or use another prefix";
+            return Err(Error::new(Kind::Invalid, "hold", op));
+        }
+        _ => {
+            let op = "open the hold: a newer program has made it; use that one, or another prefix";
+            return Err(Error::new(Kind::Invalid, "hold", op));
+        }
     }
     let partitions = wire::count(partitions).and_then(|count| u32::try_from(count).ok());
     let partitions = partitions.ok_or_else(|| odd(OP))?;

@@ -1,6 +1,7 @@
 //! What is there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,9 +25,6 @@ const RECORDS_MAX: usize = 500;
 const IDS_MAX: usize = 1_000;
 /// Most blocks in which one script forgets ids.
 const SWEEP_BLOCKS: u64 = 200;
-/// Buckets that one script clears, and scripts a partition in one sweep.
-const WALK_BUCKETS: u64 = 32;
-const WALKS: usize = 64;
 /// The name of the global stop; lanes stand behind a letter.
 const ALL_LANES: &str = "*";
 
@@ -273,9 +271,11 @@ impl RedisHold {
         }
         for (partition, asked) in self.all().zip(of) {
             for some in asked.chunks(IDS_MAX) {
-                let mut call = self.scripts.look.call(self.key(partition));
-                some.iter().for_each(|(_, hash)| call.push(&hash[..]));
-                let said = array(self.ask(&call, OP).await?).ok_or_else(|| odd(OP))?;
+                let hashes: Vec<u8> = some.iter().flat_map(|(_, hash)| *hash).collect();
+                let begin = || self.scripts.look.call(self.key(partition));
+                let said = self.by_ids(partition, begin, &hashes, (OP, false)).await?;
+                let said = said.into_iter().next().and_then(array);
+                let said = said.ok_or_else(|| odd(OP))?;
                 let mut known = Vec::new();
                 for ((index, _), value) in some.iter().zip(said) {
                     let spot = read_spot(value).ok_or_else(|| odd(OP))?;
@@ -354,10 +354,12 @@ impl RedisHold {
         Ok(listed)
     }
 
-    /// Forgets what ended longer ago than the horizon; then clears a bounded part of the index.
+    /// Forgets what ended longer ago than the horizon; then tidies a bounded part of what this
+    /// process knows.
     pub(super) async fn forget(&self, now: Timestamp) -> Result<u64> {
         const OP: &str = "forget ids that ended long ago";
         let limit = self.forgotten_before(now);
+        let round = self.sweeps.fetch_add(1, Ordering::Relaxed);
         let mut forgotten = 0;
         for partition in self.all() {
             let key = self.key(partition);
@@ -373,19 +375,7 @@ impl RedisHold {
                     break;
                 }
             }
-            for _ in 0..WALKS {
-                let meta = Call::on("HMGET", &format!("{key}m"))
-                    .arg("stale")
-                    .arg("ids");
-                let said = array(self.ask(&meta, OP).await?).ok_or_else(|| odd(OP))?;
-                let of = |at: usize| said.get(at).and_then(count).unwrap_or_default();
-                // A few forgotten ids cost little; all buckets are read to find them.
-                if of(0) == 0 || of(0) * 8 < of(1) {
-                    break;
-                }
-                self.ask(&self.scripts.walk.call(key).arg(WALK_BUCKETS), OP)
-                    .await?;
-            }
+            self.tidy(partition, round).await?;
         }
         Ok(forgotten)
     }

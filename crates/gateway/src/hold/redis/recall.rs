@@ -8,7 +8,7 @@ use nightgate_core::{Class, RecipientKey};
 use super::keys::{Place, counted, sortable};
 use super::query::{Record, Spot, Standing, held_of};
 use super::settle::Anew;
-use super::wire::{array, bytes, count};
+use super::wire::{array, count};
 use super::{RedisHold, odd};
 use crate::error::Result;
 use crate::hold::instant::{nanos, storable};
@@ -39,13 +39,12 @@ impl RedisHold {
         let mut total = Recalled::default();
         if let Scope::Id(id) = scope {
             let (partition, hash) = self.hash.of(id.as_str());
-            let call = self
-                .recalling(partition, now)
-                .arg("id")
-                .arg(&hash[..])
-                .arg("");
-            self.add_recall(call, &mut total).await?;
-            return Ok(total);
+            let begin = || {
+                let call = self.scripts.recall_id.call(self.key(partition));
+                call.arg(counted(now))
+            };
+            let counts = self.by_ids(partition, begin, &hash, (RECALL, true)).await?;
+            return read_recalled(&counts).ok_or_else(|| odd(RECALL));
         }
         for partition in self.all() {
             for _ in 0..PASSES_MAX {
@@ -107,12 +106,9 @@ impl RedisHold {
 
     async fn add_recall(&self, call: Call, total: &mut Recalled) -> Result<()> {
         let said = array(self.write_one(call, RECALL).await?).ok_or_else(|| odd(RECALL))?;
-        let counts: Vec<u64> = said.iter().filter_map(count).collect();
-        let [recalled, in_flight] = counts[..] else {
-            return Err(odd(RECALL));
-        };
-        total.recalled += recalled;
-        total.in_flight += in_flight;
+        let some = read_recalled(&said).ok_or_else(|| odd(RECALL))?;
+        total.recalled += some.recalled;
+        total.in_flight += some.in_flight;
         Ok(())
     }
 
@@ -214,11 +210,12 @@ impl RedisHold {
             return Ok(0);
         }
         let mut call = self.settling(partition, now).arg(0);
-        self.add_anew(&mut call, &anew);
-        let said = array(self.write_one(call, KICK).await?).ok_or_else(|| odd(KICK))?;
-        let ones =
-            |value| bytes(value).map_or(0, |marks| marks.iter().filter(|it| **it == b'1').count());
-        Ok(said.iter().map(ones).sum::<usize>() as u64)
+        let moving = self.add_anew(&mut call, partition, &anew)?;
+        let said = self.write_one(call, KICK).await?;
+        let (_, wrote) = moving.read(said, 0).ok_or_else(|| odd(KICK))?;
+        self.moved(partition, &moving, &wrote);
+        let marks = wrote.marks.iter().flatten();
+        Ok(marks.filter(|mark| **mark == b'1').count() as u64)
     }
 
     pub(super) async fn move_shelves(
@@ -252,6 +249,16 @@ fn is_within(key: &ShelfKey, scope: &Scope) -> bool {
         Scope::Lane(lane) => key.lane == *lane,
         Scope::Id(_) | Scope::Recipient(_) => true,
     }
+}
+
+fn read_recalled(said: &[::redis::Value]) -> Option<Recalled> {
+    let [recalled, in_flight] = said else {
+        return None;
+    };
+    Some(Recalled {
+        recalled: count(recalled)?,
+        in_flight: count(in_flight)?,
+    })
 }
 
 fn kicked(spot: &Spot, held: Held) -> Anew<'static> {

@@ -11,6 +11,8 @@ const GOES_ON: &str = "#!lua flags=allow-oom\n";
 const READS: &str = "#!lua flags=no-writes\n";
 
 const LIB: &str = include_str!("lua/lib.lua");
+const IDS: &str = include_str!("lua/ids.lua");
+const BACK: &str = include_str!("lua/back.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 
 /// Every script.
@@ -24,27 +26,37 @@ pub(super) struct Scripts {
     pub(super) records: Script,
     pub(super) look: Script,
     pub(super) recall: Script,
+    pub(super) recall_id: Script,
     pub(super) redate: Script,
     pub(super) sweep: Script,
-    pub(super) walk: Script,
+    pub(super) since: Script,
+    pub(super) scan: Script,
+    pub(super) packs: Script,
+    pub(super) alive: Script,
+    pub(super) search: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         let of = |parts: &[&str]| Script::new(&parts.concat());
         Self {
-            put: of(&[STORES, LIB, WRITE, include_str!("lua/put.lua")]),
+            put: of(&[STORES, LIB, IDS, WRITE, include_str!("lua/put.lua")]),
             lease: of(&[GOES_ON, LIB, include_str!("lua/lease.lua")]),
-            settle: of(&[GOES_ON, LIB, WRITE, include_str!("lua/settle.lua")]),
+            settle: of(&[GOES_ON, LIB, IDS, WRITE, include_str!("lua/settle.lua")]),
             peek: of(&[GOES_ON, LIB, include_str!("lua/peek.lua")]),
             next: of(&[READS, LIB, include_str!("lua/next.lua")]),
             shelves: of(&[READS, LIB, include_str!("lua/shelves.lua")]),
             records: of(&[READS, LIB, include_str!("lua/records.lua")]),
-            look: of(&[READS, LIB, include_str!("lua/look.lua")]),
-            recall: of(&[GOES_ON, LIB, include_str!("lua/recall.lua")]),
+            look: of(&[READS, LIB, IDS, include_str!("lua/look.lua")]),
+            recall: of(&[GOES_ON, LIB, BACK, include_str!("lua/recall.lua")]),
+            recall_id: of(&[GOES_ON, LIB, IDS, BACK, include_str!("lua/recall_id.lua")]),
             redate: of(&[GOES_ON, LIB, include_str!("lua/redate.lua")]),
             sweep: of(&[GOES_ON, LIB, include_str!("lua/sweep.lua")]),
-            walk: of(&[GOES_ON, LIB, include_str!("lua/walk.lua")]),
+            since: of(&[READS, LIB, IDS, include_str!("lua/since.lua")]),
+            scan: of(&[READS, LIB, include_str!("lua/scan.lua")]),
+            packs: of(&[READS, LIB, IDS, include_str!("lua/packs.lua")]),
+            search: of(&[READS, LIB, IDS, include_str!("lua/search.lua")]),
+            alive: of(&[READS, LIB, IDS, include_str!("lua/alive.lua")]),
         }
     }
 }

@@ -4,13 +4,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use ::redis::Value;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use super::RedisHold;
 use super::cache::Open;
-use super::keys::{Place, counted, sortable};
-use super::write::{CHUNK, Row, add_blocks};
+use super::ids::new_stamp;
+use super::keys::{HASH_BYTES, Place, counted, sortable};
+use super::table::Stamp;
+use super::wire::{array, bytes};
+use super::write::{Block, CHUNK, Row, Wrote, blocks};
+use super::{RedisHold, odd};
 use crate::error::Result;
 use crate::hold::block::helds;
 use crate::hold::instant::{instant, storable};
@@ -47,6 +51,26 @@ pub(super) struct Anew<'a> {
     pub(super) why: Option<&'a str>,
     pub(super) stays: Option<u64>,
     pub(super) buried: bool,
+}
+
+/// Blocks of messages that arrive anew, in one script.
+pub(super) struct Moving {
+    epoch: u64,
+    stamp: Stamp,
+    blocks: Vec<Block>,
+    /// Where each message was.
+    from: Vec<Place>,
+}
+
+impl Moving {
+    /// An answer of the script: marks of its ends, and what became of the blocks.
+    pub(super) fn read(&self, said: Value, ends: usize) -> Option<(Vec<Vec<u8>>, Wrote)> {
+        let [marks, numbers] = <[Value; 2]>::try_from(array(said)?).ok()?;
+        let mut marks = array(marks)?;
+        let moved = (marks.len() >= ends).then(|| marks.split_off(ends))?;
+        let ends: Option<_> = marks.iter().map(|it| Some(bytes(it)?.to_vec())).collect();
+        Some((ends?, Wrote::read(&self.blocks, moved, numbers)?))
+    }
 }
 
 impl RedisHold {
@@ -95,34 +119,49 @@ impl RedisHold {
             .filter(moves)
             .map(|one| one.place.block)
             .collect();
-        let opens = self.known(partition, &blocks).await?;
+        let opens = self.known_blocks(partition, &blocks).await?;
         let mut calls = Vec::new();
-        // Which settlements each answer of each call speaks of.
-        let mut spoken: Vec<Vec<usize>> = Vec::new();
+        // Which settlements each script speaks of: its ends, and what arrives anew.
+        let mut spoken: Vec<(Vec<Range>, Moving, Vec<usize>)> = Vec::new();
         for some in ones.chunks(CHUNK) {
             let ranges = ranges(some);
             let (anew, indices): (Vec<Anew<'_>>, Vec<usize>) =
                 some.iter().filter_map(|one| anew(one, &opens)).unzip();
             let mut call = self.settling(partition, now).arg(ranges.len());
-            for range in ranges {
+            for range in &ranges {
                 call.push(range.from.block);
                 call.push(range.from.slot);
                 call.push(range.to);
                 call.push(range.loan);
                 call.push(range.state);
-                spoken.push(range.indices);
             }
-            let blocks = self.add_anew(&mut call, &anew);
-            spoken.extend(blocks.into_iter().map(|block| {
-                block
-                    .into_iter()
-                    .map(|place| indices[place])
-                    .collect::<Vec<_>>()
-            }));
+            let moving = self.add_anew(&mut call, partition, &anew)?;
+            spoken.push((ranges, moving, indices));
             calls.push(call);
         }
-        self.write_marked(&calls, &spoken, |mark| mark != b'0', OP)
-            .await
+        let mut obeyed = Vec::with_capacity(ones.len());
+        let said = self.write(&calls, OP).await?;
+        for ((ranges, moving, indices), said) in spoken.iter().zip(said) {
+            let (ends, wrote) = moving.read(said, ranges.len()).ok_or_else(|| odd(OP))?;
+            let ends = ends.iter().map(Vec::as_slice);
+            let ends = ranges.iter().map(|range| &range.indices[..]).zip(ends);
+            let rows: Vec<Vec<usize>> = moving
+                .blocks
+                .iter()
+                .map(|block| block.members.iter().map(|at| indices[*at]).collect())
+                .collect();
+            let moved = wrote.marks.iter().map(Vec::as_slice);
+            let moved = rows.iter().map(Vec::as_slice).zip(moved);
+            for (indices, marks) in ends.chain(moved) {
+                if indices.len() != marks.len() {
+                    return Err(odd(OP));
+                }
+                let both = indices.iter().zip(marks);
+                obeyed.extend(both.filter(|(_, mark)| **mark != b'0').map(|(it, _)| *it));
+            }
+            self.moved(partition, moving, &wrote);
+        }
+        Ok(obeyed)
     }
 
     /// The beginning of a call that settles.
@@ -132,8 +171,12 @@ impl RedisHold {
     }
 
     /// Adds what arrives anew to such a call.
-    pub(super) fn add_anew(&self, call: &mut Call, anew: &[Anew<'_>]) -> Vec<Vec<usize>> {
-        call.push(anew.len());
+    pub(super) fn add_anew(
+        &self,
+        call: &mut Call,
+        partition: u32,
+        anew: &[Anew<'_>],
+    ) -> Result<Moving> {
         let rows = anew.iter().map(|one| Row {
             held: &one.held,
             hash: self.hash.of(one.held.message.id.as_str()).1,
@@ -144,11 +187,40 @@ impl RedisHold {
             buried: one.buried,
         });
         let rows: Vec<Row<'_>> = rows.collect();
-        self.pack(|packer| add_blocks(call, packer, &rows))
+        let moving = Moving {
+            epoch: self.epoch(partition),
+            stamp: if rows.is_empty() {
+                Stamp::default()
+            } else {
+                new_stamp()?
+            },
+            blocks: self.pack(|packer| blocks(packer, &rows, usize::MAX)).0,
+            from: anew.iter().map(|one| one.place).collect(),
+        };
+        call.push(anew.len());
+        call.push(&moving.stamp[..]);
+        moving.blocks.iter().for_each(|block| block.push_to(call));
+        Ok(moving)
+    }
+
+    /// Notes where the messages of a call stand now.
+    pub(super) fn moved(&self, partition: u32, moving: &Moving, wrote: &Wrote) {
+        if moving.blocks.is_empty() {
+            return;
+        }
+        let blocks = moving.blocks.iter().zip(&wrote.marks);
+        let left = blocks.flat_map(|(block, marks)| {
+            let hashes = block.hashes.chunks_exact(HASH_BYTES);
+            let all = block.members.iter().zip(hashes).zip(marks);
+            all.filter(|(_, mark)| **mark == b'1')
+                .map(|((at, hash), _)| (moving.from[*at], hash))
+        });
+        let left = left.map(|(place, hash)| (place.block, place.slot, hash));
+        self.note_moved(partition, moving.epoch, wrote.told(moving.stamp), left);
     }
 
     /// Blocks by their numbers alone, as another process may have leased them.
-    async fn known(
+    async fn known_blocks(
         &self,
         partition: u32,
         blocks: &BTreeSet<u64>,

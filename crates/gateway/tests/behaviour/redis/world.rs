@@ -12,8 +12,8 @@ use nightgate::secret::Secret;
 use super::server::Server;
 use crate::world::HORIZON;
 
-/// Buckets of the index at the start: so few that tests split them.
-const BUCKETS: u32 = 1;
+/// Ids in one table of a process: so few that tests have several.
+const CHAPTER_IDS: usize = 100;
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 
@@ -47,7 +47,7 @@ pub(crate) async fn open(options: &RedisOptions, partitions: u32) -> RedisHold {
     let options = Options {
         partitions: Some(partitions),
         horizon: HORIZON,
-        buckets: Some(BUCKETS),
+        chapter_ids: Some(CHAPTER_IDS),
         ..Options::default()
     };
     RedisHold::open(redis, options).await.unwrap()

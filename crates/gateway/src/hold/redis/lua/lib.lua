@@ -1,5 +1,5 @@
 -- What all scripts share. KEYS[1] is what the keys of one partition begin with; docs/adr/0033 has
--- the layout. Slots of a block are told in runs of six: from, to, state, a, b, c.
+-- the layout, docs/adr/0036 that of ids. Slots of a block are told in runs of six: from, to, state, a, b, c.
 --   0 held    a: lapsed before            1 on loan  a: lapsed before, b: loan, c: recalled
 --   2 buried  a: lapsed before            9 not there (any more)
 --   3..7 ended, by their State  a, b: when, in milliseconds and nanoseconds after these
@@ -7,13 +7,9 @@ local K = KEYS[1]
 local call, pack, unmsg = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, min, max = math.floor, math.min, math.max
 local sub, char, rep = string.sub, string.char, string.rep
-local SLOTS, LOAD = 1024, 48
+-- Blocks of up to so many messages keep their ids in their record: a key of their own costs more.
+local SMALL = 16
 local recs, shelves, loans = {}, {}, {}
-
--- The key of a bucket of ids. Numbers are packed, since Lua is slow to write them as text.
-local function index(bucket)
-  return K .. 'i' .. struct.pack('<I4', bucket)
-end
 
 -- Whether instant `a` is before `b`. Lua compares strings by locale, so never as strings.
 local function before(a, b)
@@ -72,7 +68,8 @@ local function rec(no)
     local text = call('HGET', K .. 's', no)
     if text then
       local t = unmsg(text)
-      r = {no = no, shelf = t[1], first = t[2], n = t[3], arr = t[4], runs = t[5], sum = t[6]}
+      r = {no = no, shelf = t[1], first = t[2], n = t[3], arr = t[4], runs = t[5], sum = t[6],
+        ids = t[7]}
       r.h, r.l, r.b, r.e = tally(r.runs)
     else
       r = false
@@ -90,6 +87,17 @@ local function loan(id)
     loans[id] = l
   end
   return l
+end
+
+-- A slot's state, and for those that ended when.
+local function state_at(r, slot)
+  local runs = r.runs
+  local lo, hi = 0, #runs / 6 - 1
+  while lo < hi do
+    local mid = floor((lo + hi) / 2)
+    if runs[mid * 6 + 2] < slot then lo = mid + 1 else hi = mid end
+  end
+  return runs[lo * 6 + 3], runs[lo * 6 + 4], runs[lo * 6 + 5]
 end
 
 -- A slot's arrival.
@@ -181,9 +189,10 @@ local function flush_block(no, r)
     if e then call('ZADD', K .. 'e', e, no) else call('ZREM', K .. 'e', no) end
   end
   if live > 0 or e then
-    call('HSET', K .. 's', no, pack({r.shelf, r.first, r.n, r.arr, r.runs, r.sum}))
+    call('HSET', K .. 's', no, pack({r.shelf, r.first, r.n, r.arr, r.runs, r.sum, r.ids}))
   else
     call('HDEL', K .. 's', no)
+    if r.n > SMALL then call('UNLINK', K .. 'h' .. no) end
   end
   r.h, r.l, r.b, r.e, r.dirty = h, l, b, e, false
 end

@@ -1,22 +1,15 @@
--- Where ids are that are held, on loan or buried. ARGV: hashes of 10 bytes. Answers an array each:
--- block, slot, count, state, priority, due, purpose and campaign, class, lane, shelf, checksum; or
--- none.
-local meta = call('HMGET', K .. 'm', 'buckets', 'pow')
-local buckets, pow = tonumber(meta[1]), tonumber(meta[2])
+-- Where ids are that are held, on loan or buried. ARGV: what `seek` wants (4), hashes. Answers what
+-- it says, and an array for each id: block, slot, count, state, priority, due, purpose and
+-- campaign, class, lane, shelf, checksum; or none.
 local out = {}
-for i, field in ipairs(ARGV) do
-  local b = struct.unpack('<I4', field) % (2 * pow)
-  if b >= buckets then b = b - pow end
-  local at = tonumber(call('HGET', index(b), field) or -1)
-  local r = at >= 0 and rec(floor(at / SLOTS))
-  out[i] = {}
-  for j = 1, r and #r.runs or 0, 6 do
-    local slot = at % SLOTS
-    if r.runs[j] <= slot and slot <= r.runs[j + 1] and r.runs[j + 2] < 3 then
-      local s = shelf(r.shelf)
-      out[i] = {r.no, slot, r.n, r.runs[j + 2], s[2], s[3], s[4], s[5], s[1], r.shelf,
-        r.sum}
-    end
+for id = 1, #ARGV[5] / ID do out[id] = {} end
+local told = seek(1, {{first = 0, hashes = ARGV[5]}}, function(id, no, slot)
+  local r = rec(no)
+  local state = r and state_at(r, slot) or 9
+  if state < 3 then
+    local s = shelf(r.shelf)
+    out[id + 1] = {no, slot, r.n, state, s[2], s[3], s[4], s[5], s[1], r.shelf, r.sum}
   end
-end
-return out
+end)
+if type(told) == 'number' then return told end
+return {told, out}

@@ -1,6 +1,7 @@
 -- Ends loans. ARGV: now, now as a text, how many ends, ends of 5 (block, from, to, loan, state),
--- messages that arrive anew, blocks with sources (block, slot, loan or 0 for a kick, checksum).
--- Answers a text for each end and for each block: 0 lapsed, 1 obeyed, 2 recalled.
+-- messages that arrive anew, a stamp that no other call has, blocks with sources (block, slot, loan
+-- or 0 for a kick, checksum). Answers a text for each end and for each block: 0 lapsed, 1 obeyed,
+-- 2 recalled; and the blocks' numbers (0: none).
 local now8, ends = ARGV[1], tonumber(ARGV[3])
 local now, nanos = instant(ARGV[2])
 local answers = {}
@@ -26,10 +27,10 @@ for i = 4, 3 + ends * 5, 5 do
   answers[#answers + 1] = table.concat(said)
 end
 
-local first = 4 + ends * 5
-for i = first + 1, #ARGV, WIDTH do
+local first, nos = 4 + ends * 5, {}
+for i = first + 2, #ARGV, WIDTH do
   local sources = ARGV[i + 12]
-  answers[#answers + 1] = write(i, function(slot, no, field, key)
+  answers[#answers + 1], nos[#nos + 1] = write_some(i, ARGV[first + 1], function(slot)
     local from, at, id, sum = struct.unpack('<I6I2I8I4', sources, slot * 20 + 1)
     local r, l = rec(from), id > 0 and running(id)
     if not r or r.sum ~= sum or (id > 0 and not l) then return '0' end
@@ -48,9 +49,8 @@ for i = first + 1, #ARGV, WIDTH do
         return 9, 0, 0, 0
       end
     end)
-    if lapsed then call('HSET', key, field, no * SLOTS + slot) end
     return answer, lapsed
   end)
 end
-written(tonumber(ARGV[first]))
-return answers
+written(tonumber(ARGV[first]), ARGV[first + 1])
+return {answers, nos}

@@ -17,5 +17,4 @@ for _, no in ipairs(old) do
   end
 end
 flush()
-if count > 0 then call('HINCRBY', K .. 'm', 'stale', count) end
 return {count, #old}
