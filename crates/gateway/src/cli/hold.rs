@@ -143,6 +143,9 @@ struct FoundLine {
     due: String,
     accepted_at: String,
     attempts: u32,
+    /// Lent before, and nobody said what came of it: its receipts are read before it goes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lapsed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
@@ -160,6 +163,7 @@ fn found_line(found: &Found, at: impl Fn(Timestamp) -> String, reveal: bool) -> 
         held,
         state,
         attempts,
+        lapsed,
         why,
     } = found;
     let message = &held.message;
@@ -180,6 +184,7 @@ fn found_line(found: &Found, at: impl Fn(Timestamp) -> String, reveal: bool) -> 
         due: at(held.due),
         accepted_at: at(held.accepted_at),
         attempts: *attempts,
+        lapsed: *lapsed,
         why: why.clone(),
     }
 }

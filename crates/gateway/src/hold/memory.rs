@@ -100,6 +100,7 @@ impl Row {
             held: self.held.clone(),
             state: self.state,
             attempts: self.attempts,
+            lapsed: self.state == State::Held && self.lapsed,
             why: self.why.clone(),
         }
     }

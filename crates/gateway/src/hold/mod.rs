@@ -198,6 +198,8 @@ pub struct Found {
     pub state: State,
     /// Hand-overs tried and deferred.
     pub attempts: u32,
+    /// It is held, and an earlier lease of it lapsed: whoever had it may have handed it over.
+    pub lapsed: bool,
     /// Why it was buried, if it was.
     pub why: Option<String>,
 }

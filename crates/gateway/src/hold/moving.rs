@@ -3,6 +3,7 @@
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use nightgate_core::MessageId;
 use serde::Serialize;
 
 use super::{Held, HoldStore, Pause, Put, Scope, State};
@@ -31,6 +32,8 @@ pub struct Moved {
     pub full: u64,
     /// That cannot be read.
     pub unreadable: u64,
+    /// Lent before, and nobody can tell whether they were handed over.
+    pub lapsed: u64,
     /// Lent while they were moved: somebody does not see the stop. They may leave twice.
     pub lent: u64,
 }
@@ -39,7 +42,7 @@ impl Moved {
     /// Messages that stay in the old hold.
     #[must_use]
     pub const fn left(&self) -> u64 {
-        self.on_loan + self.buried + self.ended + self.full + self.unreadable
+        self.on_loan + self.buried + self.ended + self.full + self.unreadable + self.lapsed
     }
 }
 
@@ -58,13 +61,15 @@ pub async fn stop(from: &dyn HoldStore, to: &dyn HoldStore, now: Timestamp) -> R
 }
 
 /// Moves every held message of `from`, which is stopped, to `to`; tells `seen` after each page how
-/// many were met. What was moved counts no attempts any more; ids whose messages have ended stay
-/// known to the old hold alone.
+/// many were met. `unsent` says of messages whose loans lapsed whether it is certain that they were
+/// not handed over: the new hold would not know that they may have been. What was moved counts no
+/// attempts any more; ids whose messages have ended stay known to the old hold alone.
 ///
 /// # Behaviour
 /// - a message is taken back from the old hold once the new one has it
 /// - killed at any point and run again, nothing is lost or doubled
 /// - what is on loan or buried stays, and is counted
+/// - what lapsed moves where it is certain that it was not handed over, and stays otherwise
 /// - what the new hold has no room for stays, and so does what ended there
 /// - what was moved can move back: the old hold forgets it
 ///
@@ -74,6 +79,7 @@ pub async fn walk(
     from: &dyn HoldStore,
     to: &dyn HoldStore,
     now: Timestamp,
+    unsent: impl AsyncFn(Vec<MessageId>) -> Result<Vec<bool>>,
     mut seen: impl FnMut(u64),
 ) -> Result<Moved> {
     let (mut all, mut at) = (Moved::default(), Some(0));
@@ -83,13 +89,27 @@ pub async fn walk(
         seen(page.found.len() as u64);
         all.unreadable += page.lost.iter().map(|lost| lost.messages).sum::<u64>();
         let mut held = Vec::with_capacity(page.found.len());
+        let mut lapsed = Vec::new();
         for found in page.found {
             match found.state {
+                State::Held if found.lapsed => lapsed.push(found.held),
                 State::Held => held.push(found.held),
                 State::Leased => all.on_loan += 1,
                 State::Buried => all.buried += 1,
                 // Its road ended since the page was read.
                 _ => {}
+            }
+        }
+        let ids = lapsed.iter().map(|held| held.message.id.clone()).collect();
+        let mut sure = match lapsed.is_empty() {
+            true => Vec::new(),
+            false => unsent(ids).await?,
+        }
+        .into_iter();
+        for one in lapsed {
+            match sure.next() {
+                Some(true) => held.push(one),
+                _ => all.lapsed += 1,
             }
         }
         carry(from, to, held, now, &mut all).await?;

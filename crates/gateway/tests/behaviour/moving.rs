@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use nightgate::error::Result;
 use nightgate::hold::moving::{Moved, stop, walk};
 use nightgate::hold::shelf::{Options, ShelfHold};
 use nightgate::hold::{Capability, Held, HoldStore, Lane, Pause, Recalled, Scope, State};
+use nightgate_core::MessageId;
 
 use crate::backends::{Bench, memory, on_each};
 use crate::world::*;
@@ -26,6 +28,11 @@ async fn from_each(test: impl AsyncFn(&mut Bench, &dyn HoldStore)) {
     })
     .await;
     assert!(ran.get() >= 2, "shelf and sqlite at least");
+}
+
+/// For messages whose loans lapsed.
+async fn nobody_can_tell(ids: Vec<MessageId>) -> Result<Vec<bool>> {
+    Ok(vec![false; ids.len()])
 }
 
 async fn all_of(hold: &dyn HoldStore) -> BTreeMap<String, Held> {
@@ -52,7 +59,9 @@ async fn all_that_is_held_moves_byte_for_byte_and_nothing_stays() {
         let from = &*bench.hold;
         put(from, three()).await;
         let mut seen = 0;
-        let moved = walk(from, to, at(1), |count| seen += count).await.unwrap();
+        let moved = walk(from, to, at(1), nobody_can_tell, |count| seen += count)
+            .await
+            .unwrap();
         let expected = Moved {
             moved: 3,
             ..Moved::default()
@@ -73,11 +82,15 @@ async fn killed_between_copying_and_taking_back_it_goes_on_without_loss_or_doubl
         let from = &*bench.hold;
         put(from, three()).await;
         put(to, three().into_iter().take(2).collect()).await;
-        let moved = walk(from, to, at(1), |_| ()).await.unwrap();
+        let moved = walk(from, to, at(1), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         assert_eq!((moved.moved, moved.known), (3, 2));
         assert_eq!(totals(from).await, (0, 0, 0));
         assert_eq!(all_of(to).await.len(), 3);
-        let again = walk(from, to, at(2), |_| ()).await.unwrap();
+        let again = walk(from, to, at(2), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         assert_eq!(again, Moved::default(), "nothing is left to move");
     })
     .await;
@@ -88,7 +101,9 @@ async fn what_was_moved_can_move_back() {
     from_each(async |bench, to| {
         let from = &*bench.hold;
         put(from, three()).await;
-        walk(from, to, at(1), |_| ()).await.unwrap();
+        walk(from, to, at(1), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         put(from, three()).await;
         assert_eq!(totals(from).await, (3, 0, 0));
     })
@@ -103,7 +118,9 @@ async fn what_ended_in_the_new_hold_stays_in_the_old_one() {
         put(to, vec![held("a")]).await;
         let loan = lease_one(to, at(0)).await;
         settle(to, loan.token, done(), at(0)).await;
-        let moved = walk(from, to, at(1), |_| ()).await.unwrap();
+        let moved = walk(from, to, at(1), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         assert_eq!((moved.moved, moved.ended, moved.left()), (2, 1, 1));
         assert_eq!(totals(from).await, (1, 0, 0));
     })
@@ -124,7 +141,9 @@ async fn what_is_on_loan_or_buried_stays_and_is_counted() {
             .iter()
             .find(|loan| loan.held.message.id == id("buried"));
         settle(from, buried.unwrap().token, bury(), at(0)).await;
-        let moved = walk(from, to, at(1), |_| ()).await.unwrap();
+        let moved = walk(from, to, at(1), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         let expected = Moved {
             moved: 1,
             on_loan: 1,
@@ -141,6 +160,33 @@ async fn what_is_on_loan_or_buried_stays_and_is_counted() {
 }
 
 #[tokio::test]
+async fn what_lapsed_moves_where_it_is_certain_that_it_was_not_handed_over_and_stays_otherwise() {
+    from_each(async |bench, to| {
+        let from = &*bench.hold;
+        put(from, vec![held("gone"), held("kept"), due("new", at(90))]).await;
+        let loans = lease(from, at(0), ALL).await;
+        assert_eq!(loans.len(), 2);
+        // A lease takes back what lapsed; both are put back then, as rules do in the evening.
+        let later = at(0) + TTL + MOMENT;
+        for loan in lease(from, later, ALL).await {
+            assert!(loan.lapsed);
+            settle(from, loan.token, defer(at(80)), later).await;
+        }
+        let found = from.find(&[id("gone"), id("new")]).await.unwrap();
+        let lapsed: Vec<bool> = found.into_iter().map(|one| one.unwrap().lapsed).collect();
+        assert_eq!(lapsed, [true, false]);
+        let kept =
+            async |ids: Vec<MessageId>| Ok(ids.iter().map(|one| *one == id("kept")).collect());
+        let moved = walk(from, to, at(30), kept, |_| ()).await.unwrap();
+        assert_eq!((moved.moved, moved.lapsed, moved.left()), (2, 1, 1));
+        assert_eq!(state(from, "gone").await, Some(State::Held));
+        assert_eq!(state(to, "gone").await, None);
+        assert_eq!(state(to, "kept").await, Some(State::Held));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_the_new_hold_has_no_room_for_stays_in_the_old_one() {
     from_each(async |bench, _| {
         let from = &*bench.hold;
@@ -152,7 +198,9 @@ async fn what_the_new_hold_has_no_room_for_stays_in_the_old_one() {
             ..Options::default()
         };
         let to = ShelfHold::open(dir.path(), options).await.unwrap();
-        let moved = walk(from, &to, at(1), |_| ()).await.unwrap();
+        let moved = walk(from, &to, at(1), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         assert_eq!((moved.moved, moved.full, moved.left()), (2, 1, 1));
         assert_eq!(totals(from).await.0 + totals(&to).await.0, 3);
     })
@@ -181,7 +229,9 @@ async fn a_message_that_was_moved_cannot_be_taken_back_from_the_old_hold_again()
     from_each(async |bench, to| {
         let from = &*bench.hold;
         put(from, vec![held("one")]).await;
-        walk(from, to, at(1), |_| ()).await.unwrap();
+        walk(from, to, at(1), nobody_can_tell, |_| ())
+            .await
+            .unwrap();
         let none = Recalled::default();
         assert_eq!(
             from.recall(&Scope::Id(id("one")), at(2)).await.unwrap(),

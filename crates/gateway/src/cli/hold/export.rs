@@ -26,8 +26,8 @@ Examples:
   nightgate hold export --out held.ndjson
   nightgate hold export --messages --out again.ndjson && nightgate send again.ndjson
   nightgate hold export | jq -r 'select(.state == \"buried\") | .why' | sort | uniq -c
-One message a line, an object of state, lane, due, accepted_at, class, attempts, why and message,
-where `message` is what its producer sent. With --messages a line is that alone, as
+One message a line, an object of state, lane, due, accepted_at, class, attempts, lapsed, why and
+message, where `message` is what its producer sent. With --messages a line is that alone, as
 `nightgate send` and
 POST /v1/messages/bulk read it; buried messages are left out unless --buried is given.
 Recipients and bodies stand in it in clear: the file is made with mode 0600 and never replaces
@@ -58,6 +58,9 @@ struct Line<'a> {
     accepted_at: String,
     class: &'a str,
     attempts: u32,
+    /// Lent before, and nobody said what came of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lapsed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
     message: Box<RawValue>,
@@ -169,6 +172,7 @@ impl Export {
             accepted_at: shown::rfc3339(held.accepted_at, zone),
             class: held.class.as_str(),
             attempts: found.attempts,
+            lapsed: found.lapsed,
             why: found.why.as_deref(),
             message: RawValue::from_string(message).map_err(failed)?,
         };

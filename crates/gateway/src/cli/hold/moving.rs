@@ -12,6 +12,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::HoldKind;
 use crate::hold::HoldStore;
 use crate::hold::moving::{self, Moved};
+use crate::receipt::ReceiptLog;
+use crate::release::attempts::receipts::unsent;
 
 /// Every gateway has seen a stop so long after it was set: it looks once a second.
 const SEEN_AFTER: SignedDuration = SignedDuration::from_secs(2);
@@ -28,8 +30,9 @@ Examples:
 Everything on the old hold is stopped first, and stays so; stops of lanes are carried over. Then
 each message is copied, and taken back from the old hold once the new one has it: ended at any
 point and run again, nothing is lost or doubled. What is on loan is waited for; what does not come
-back, and what is buried, stays behind and is told: let the old gateway end it, or kick or recall
-it, and move again. Ids of messages that have ended are not carried over, nor counts of attempts.
+back, what is buried, and what was lent once without a receipt that it did not go, stays behind and
+is told: let the old gateway end it, or kick or recall it, and move again. Ids of messages that have
+ended are not carried over, nor counts of attempts.
 Afterwards set `hold.store` to the new one and start the gateway. Exit code 3: something stayed.")]
 pub(super) struct Move {
     /// The old store: shelf, sqlite, redis, mongodb
@@ -68,7 +71,8 @@ impl Move {
         clock.sleep_until(later(clock.now(), SEEN_AFTER)).await;
         let until = later(clock.now(), self.wait);
         wait_for_loans(&*old, &clock, until).await?;
-        let moved = all_walks(&old, &*new, &clock).await?;
+        let receipts = stores::filed(&config).await?;
+        let moved = all_walks(&old, &*new, &receipts, &clock).await?;
         let line = Line {
             from: from.as_str(),
             to: to.as_str(),
@@ -122,6 +126,7 @@ async fn wait_for_loans(
 async fn all_walks(
     old: &Arc<dyn HoldStore>,
     new: &dyn HoldStore,
+    receipts: &Arc<dyn ReceiptLog>,
     clock: &SystemClock,
 ) -> Result<Moved, Failure> {
     let shelves = old.shelves(None, None).await?;
@@ -130,7 +135,9 @@ async fn all_walks(
     let bar: ProgressBar = shown::bar(Some(held), template)?;
     let mut all = Moved::default();
     for _ in 0..WALKS_MAX {
-        let walked = moving::walk(&**old, new, clock.now(), |seen| bar.inc(seen)).await?;
+        let unsent = async |ids: Vec<_>| unsent(&**receipts, &ids).await;
+        let seen = |seen| bar.inc(seen);
+        let walked = moving::walk(&**old, new, clock.now(), unsent, seen).await?;
         let (moved, known, lent) = (all.moved, all.known, all.lent);
         // What stays is what the last walk met.
         all = walked;
@@ -170,6 +177,10 @@ fn say(line: &Line<'_>, json: bool) -> Result<(), Failure> {
         (
             moved.ended,
             "known to the new hold, where they ended: look at their receipts",
+        ),
+        (
+            moved.lapsed,
+            "lent before, and no receipt says that they did not go: run the old gateway",
         ),
         (moved.full, "without room in the new hold: see its limits"),
         (moved.unreadable, "unreadable: see `nightgate hold verify`"),

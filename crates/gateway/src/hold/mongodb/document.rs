@@ -150,10 +150,12 @@ pub(super) fn held(head: &Document) -> Result<Held> {
 /// Reads all that is known of a message, but for its body and attributes.
 pub(super) fn found(head: &Document) -> Result<Found> {
     let read = reader(head);
+    let state = state(head)?;
     Ok(Found {
         held: held(head)?,
-        state: state(head)?,
+        state,
         attempts: read.number("attempts")?,
+        lapsed: state == State::Held && read.int("lapsed")? != 0,
         why: read.maybe("why").map(Into::into),
     })
 }

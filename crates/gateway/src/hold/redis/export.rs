@@ -1,11 +1,11 @@
 //! Everything that is held, page by page: partition after partition, block after block.
 
 use super::RedisHold;
-use super::query::held_of;
+use super::query::{Spot, Stands, found_of};
 use crate::error::{Kind, Result};
+use crate::hold::State;
 use crate::hold::block::weight;
 use crate::hold::care::{Export, Lost};
-use crate::hold::{Found, State};
 
 /// Bits of a place in an export that number the block.
 const BLOCK_BITS: u32 = 48;
@@ -73,18 +73,11 @@ impl RedisHold {
             let Some(open) = opens.get(&block) else {
                 continue;
             };
-            for (spot, state) in spots {
-                let Some(held) = held_of(open, spot.slot, &standing.key) else {
-                    continue;
-                };
-                bytes += weight(&held) + MESSAGE_BYTES;
-                let slot = spot.slot as usize;
-                page.found.push(Found {
-                    held,
-                    state,
-                    attempts: open.head.attempts(slot),
-                    why: open.head.why(slot).map(str::to_owned),
-                });
+            let found =
+                |(spot, stands): (Spot, Stands)| found_of(open, spot.slot, &standing.key, stands);
+            for found in spots.into_iter().filter_map(found) {
+                bytes += weight(&found.held) + MESSAGE_BYTES;
+                page.found.push(found);
             }
         }
         Ok(bytes)

@@ -47,9 +47,17 @@ pub(super) struct Record {
 
 /// Slots that share their state.
 pub(super) struct Run {
-    pub(super) from: u32,
-    pub(super) to: u32,
+    from: u32,
+    to: u32,
+    stands: Stands,
+}
+
+/// Where a message is.
+#[derive(Clone, Copy)]
+pub(super) struct Stands {
     pub(super) state: State,
+    /// It is held, and came back from a loan that lapsed.
+    pub(super) lapsed: bool,
 }
 
 /// A message by its place, and when it arrived.
@@ -76,8 +84,9 @@ impl Record {
     }
 
     /// Its messages in one of these states.
-    pub(super) fn spots(&self, partition: u32, states: &[State]) -> Vec<(Spot, State)> {
-        let runs = self.runs.iter().filter(|run| states.contains(&run.state));
+    pub(super) fn spots(&self, partition: u32, states: &[State]) -> Vec<(Spot, Stands)> {
+        let is_one = |run: &&Run| states.contains(&run.stands.state);
+        let runs = self.runs.iter().filter(is_one);
         let spot = |slot: u32| {
             let at = slot as usize * 2;
             let after = match self.arrivals.get(at..at + 2) {
@@ -93,7 +102,7 @@ impl Record {
                 sum: self.sum,
             }
         };
-        runs.flat_map(|run| (run.from..=run.to).map(move |slot| (spot(slot), run.state)))
+        runs.flat_map(|run| (run.from..=run.to).map(move |slot| (spot(slot), run.stands)))
             .collect()
     }
 
@@ -107,11 +116,13 @@ impl Record {
             // Slots that are not there have a number that is no state.
             .filter_map(|run| {
                 let state = State::from_code(u8::try_from(int(&run[2])?).ok()?)?;
+                let lapsed = state == State::Held && count(&run[3]) == Some(1);
+                let stands = Stands { state, lapsed };
                 let slot = |at: usize| count(&run[at]).and_then(|it| u32::try_from(it).ok());
                 Some(
                     slot(0)
                         .zip(slot(1))
-                        .map(|(from, to)| Run { from, to, state }),
+                        .map(|(from, to)| Run { from, to, stands }),
                 )
             })
             .collect();
@@ -134,13 +145,14 @@ pub(super) fn held_of(open: &Open, slot: u32, key: &ShelfKey) -> Option<Held> {
         .then(|| helds(&open.head, &open.body, slot..slot + 1, key, due).next())?
 }
 
-fn found_of(open: &Open, slot: u32, key: &ShelfKey, state: State) -> Option<Found> {
+pub(super) fn found_of(open: &Open, slot: u32, key: &ShelfKey, stands: Stands) -> Option<Found> {
     let held = held_of(open, slot, key)?;
     let at = slot as usize;
     Some(Found {
         held,
-        state,
+        state: stands.state,
         attempts: open.head.attempts(at),
+        lapsed: stands.lapsed,
         why: open.head.why(at).map(str::to_owned),
     })
 }
@@ -279,13 +291,13 @@ impl RedisHold {
                 let mut known = Vec::new();
                 for ((index, _), value) in some.iter().zip(said) {
                     let spot = read_spot(value).ok_or_else(|| odd(OP))?;
-                    known.extend(spot.map(|(wanted, slot, state)| (*index, wanted, slot, state)));
+                    known.extend(spot.map(|(wanted, slot, stands)| (*index, wanted, slot, stands)));
                 }
                 let wanted = known.iter().map(|(_, wanted, ..)| wanted.clone());
                 let blocks = self.fetch(partition, wanted).await?;
-                for (index, wanted, slot, state) in known {
+                for (index, wanted, slot, stands) in known {
                     let open = blocks.get(&wanted.block);
-                    let of = open.and_then(|open| found_of(open, slot, &wanted.key, state));
+                    let of = open.and_then(|open| found_of(open, slot, &wanted.key, stands));
                     // Two ids may share a hash: then this one is not known.
                     found[index] = of.filter(|it| it.held.message.id == ids[index]);
                 }
@@ -316,12 +328,7 @@ impl RedisHold {
                 .map(|(shelf, _)| *shelf);
             let blocks = self.blocks_of(partition, some).await?;
             for record in self.records(partition, &blocks).await? {
-                spots.extend(
-                    record
-                        .spots(partition, &[state])
-                        .into_iter()
-                        .map(|(spot, _)| spot),
-                );
+                spots.extend(record.spots(partition, &[state]));
             }
             shelves.extend(
                 standing
@@ -329,10 +336,10 @@ impl RedisHold {
                     .map(|(shelf, it)| ((partition, shelf), it)),
             );
         }
-        spots.sort_unstable();
+        spots.sort_unstable_by_key(|(spot, _)| *spot);
         spots.truncate(max);
         let mut listed = Vec::with_capacity(spots.len());
-        for spot in spots {
+        for (spot, stands) in spots {
             let Some(standing) = shelves.get(&(spot.partition, spot.shelf)) else {
                 continue;
             };
@@ -345,7 +352,7 @@ impl RedisHold {
             };
             let blocks = self.fetch(spot.partition, [wanted]).await?;
             let open = blocks.get(&spot.block);
-            let found = open.and_then(|open| found_of(open, spot.slot, key, state));
+            let found = open.and_then(|open| found_of(open, spot.slot, key, stands));
             listed.extend(found.map(|mut found| {
                 found.held.message.body = Bytes::new();
                 found
@@ -425,7 +432,7 @@ impl RedisHold {
 }
 
 /// An answer about one id: its block, slot and state, or nothing.
-fn read_spot(value: ::redis::Value) -> Option<Option<(Wanted, u32, State)>> {
+fn read_spot(value: ::redis::Value) -> Option<Option<(Wanted, u32, Stands)>> {
     let of = array(value)?;
     if of.is_empty() {
         return Some(None);
@@ -449,6 +456,9 @@ fn read_spot(value: ::redis::Value) -> Option<Option<(Wanted, u32, State)>> {
             sum,
         },
         u32::try_from(slot).ok()?,
-        state,
+        Stands {
+            state,
+            lapsed: state == State::Held && of.get(11).and_then(count) == Some(1),
+        },
     )))
 }

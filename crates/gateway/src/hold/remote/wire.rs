@@ -23,7 +23,7 @@ use crate::hold::{
 
 /// The version of this protocol. Any change to a type below, or to one of the port's that it
 /// carries, makes a new one: `the_wire_form_changes_only_with_its_version` holds it.
-pub const WIRE_VERSION: u32 = 4;
+pub const WIRE_VERSION: u32 = 5;
 /// Largest frame, in bytes. Fifty of the largest messages fit; more is no frame of ours.
 pub const FRAME_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of messages lent in one call, at which the owner stops and lends no more: what a releaser

@@ -131,6 +131,7 @@ impl Inner {
                 held,
                 state,
                 attempts: head.attempts(slot),
+                lapsed: standing.returned || state == Known::Held && head.lapsed(slot),
                 why,
             });
         }

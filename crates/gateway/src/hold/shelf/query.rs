@@ -109,10 +109,12 @@ impl Inner {
             }
         }
         let attempts = head.attempts(slot);
+        let lapsed = shown.standing.returned || state == Known::Held && head.lapsed(slot);
         Ok(Some(Found {
             held,
             state,
             attempts,
+            lapsed,
             why,
         }))
     }

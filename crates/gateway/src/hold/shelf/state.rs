@@ -48,6 +48,8 @@ pub(super) struct Standing {
     /// How often its shelf had been re-dated when it ended.
     pub(super) epoch: Option<u16>,
     pub(super) damaged: bool,
+    /// It is held and came back from a loan that lapsed.
+    pub(super) returned: bool,
 }
 
 /// The state.
@@ -95,6 +97,7 @@ impl State {
             ended: Some(at),
             epoch: Some(epoch),
             damaged: fate == Fate::Damaged,
+            returned: false,
         };
         let marked = self
             .segment_of(place)
@@ -107,6 +110,7 @@ impl State {
             ended: None,
             epoch: None,
             damaged: false,
+            returned: known == Known::Held && shelf.returned.contains(place),
         };
         if shelf.leased > 0 && self.loans.of(place).is_some() {
             return open(Known::Leased);

@@ -11,9 +11,9 @@ use crate::hold::instant::{instant, nanos};
 use crate::hold::{Export, Found, Lane, Pause, Shelf, State};
 
 /// Columns of a [`Found`] after [`HELD_COLUMNS`], from message `m` and shelf `s`.
-const FOUND_COLUMNS: &str = "m.state, m.attempts, m.why, \
+const FOUND_COLUMNS: &str = "m.state, m.attempts, m.why, m.lapsed, \
      s.lane, s.purpose, s.class, s.campaign, s.priority, s.due";
-const FOUND_WIDTH: usize = HELD_WIDTH + 9;
+const FOUND_WIDTH: usize = HELD_WIDTH + 10;
 
 /// The earliest due or lapse on `lane`, at least `now`.
 pub(super) fn next_due(
@@ -137,14 +137,17 @@ const MESSAGE_BYTES: usize = 1024;
 
 /// Reads [`HELD_COLUMNS`], [`FOUND_COLUMNS`] and the attributes.
 fn read_found(row: &Row<'_>) -> Result<Found> {
-    let shelf = codec::read_shelf(row, HELD_WIDTH + 3)?;
+    let shelf = codec::read_shelf(row, HELD_WIDTH + 4)?;
     let mut held = codec::read_held(row, &shelf)?;
     let attributes = row.get_ref(FOUND_WIDTH)?.as_str_or_null()?;
     held.message.attributes = codec::read_attributes(attributes)?;
+    let state = codec::state_of(row.get(HELD_WIDTH)?)?;
+    let lapsed: bool = row.get(HELD_WIDTH + 3)?;
     Ok(Found {
         held,
-        state: codec::state_of(row.get(HELD_WIDTH)?)?,
+        state,
         attempts: row.get(HELD_WIDTH + 1)?,
+        lapsed: state == State::Held && lapsed,
         why: row.get(HELD_WIDTH + 2)?,
     })
 }

@@ -149,6 +149,7 @@ impl SqsHold {
                     held: letter.held,
                     state: State::Buried,
                     attempts: letter.attempts,
+                    lapsed: false,
                     why: letter.why,
                 });
             }

@@ -279,6 +279,8 @@ fn of_hold(api: &Api, found: Found) -> MessageView {
         held,
         state,
         attempts,
+        // Its receipts, which stand beside, say more.
+        lapsed: _,
         why,
     } = found;
     let waits = matches!(state, HeldState::Held | HeldState::Leased);

@@ -208,13 +208,15 @@ pub(super) fn events(
     Ok(events)
 }
 
-/// Which blocks may have receipts of which messages: the blocks in order, the messages sorted, each
-/// with its place.
+/// A block, and the messages that may have receipts in it: sorted, each with its place.
+type Asked<'i> = (i64, Vec<(&'i str, usize)>);
+
+/// Which blocks may have receipts of which messages; the blocks in order.
 fn blocks_of<'i>(
     conn: &Connection,
     hasher: &Hasher,
     ids: &'i [MessageId],
-) -> rusqlite::Result<Vec<(i64, Vec<(&'i str, usize)>)>> {
+) -> rusqlite::Result<Vec<Asked<'i>>> {
     let hash = |id: &MessageId| hasher.message(id.as_str());
     let mut hashed: Vec<(u64, usize)> = ids.iter().map(hash).zip(0..).collect();
     hashed.sort_unstable();

@@ -26,6 +26,20 @@ impl ReceiptAttempts {
     }
 }
 
+/// Of which messages receipts say that no attempt is without its answer: they were not handed over,
+/// or that failed. Where there are no receipts, or they cannot be read, nobody can say so.
+///
+/// # Errors
+/// When the log fails.
+pub async fn unsent(receipts: &dyn ReceiptLog, ids: &[MessageId]) -> Result<Vec<bool>> {
+    let clear =
+        |events: Vec<Event>| !events.is_empty() && Trail::from_events(&events) == Trail::Clear;
+    match receipts.events(ids).await {
+        Err(error) if error.kind == Kind::Unsupported => Ok(vec![false; ids.len()]),
+        events => Ok(events?.into_iter().map(clear).collect()),
+    }
+}
+
 #[async_trait]
 impl Attempts for ReceiptAttempts {
     fn claims(&self) -> bool {
