@@ -17,7 +17,7 @@ use crate::redis::Call;
 /// How often a call asks again, each time having read what it lacked.
 pub(super) const TRIES_MAX: usize = 8;
 /// Blocks and ids of one page: the server does nothing else meanwhile.
-const PAGE_BLOCKS: usize = 1_000;
+const PAGE_BLOCKS: usize = 500;
 const PAGE_IDS: usize = 20_000;
 /// Who asks about so few ids, and has no table, has the server look: a command that shows a message
 /// need not read all ids first.

@@ -24,7 +24,7 @@ const RECORDS_MAX: usize = 500;
 /// Most ids looked up in one script.
 const IDS_MAX: usize = 1_000;
 /// Most blocks in which one script forgets ids.
-const SWEEP_BLOCKS: u64 = 200;
+const SWEEP_BLOCKS: u64 = 150;
 /// The name of the global stop; lanes stand behind a letter.
 const ALL_LANES: &str = "*";
 

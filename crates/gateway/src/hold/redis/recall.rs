@@ -16,8 +16,8 @@ use crate::hold::key::ShelfKey;
 use crate::hold::{Held, Lane, Recalled, Scope, State};
 use crate::redis::Call;
 
-/// Blocks that one script takes back: the server does nothing else meanwhile.
-const RECALL_BLOCKS: usize = 1_000;
+/// Blocks that one script takes back: the server does nothing else meanwhile, 40 us each.
+const RECALL_BLOCKS: usize = 100;
 /// Blocks read in one go to find a recipient.
 const READ_BLOCKS: usize = 64;
 /// How often a recall looks again, since a message may be put back while it looks.

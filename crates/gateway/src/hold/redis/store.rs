@@ -15,8 +15,8 @@ use crate::error::Result;
 use crate::hold::{Held, Put};
 
 const OP: &str = "put messages";
-/// Most chunks sent at once: the blocks of all are within what a script looks through.
-const IN_ONE_GO: usize = 4;
+/// Most chunks sent at once: the blocks of all are within what a script tells of a process's own.
+const IN_ONE_GO: usize = 16;
 
 impl RedisHold {
     /// Stores messages. Where a call of several scripts fails in the middle, all of it is an error,

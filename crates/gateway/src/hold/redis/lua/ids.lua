@@ -5,9 +5,9 @@ local ID, STAMP, EACH = 10, 8, 50
 -- The stamps of so many blocks are kept in a ring, whatever becomes of the blocks: one whose
 -- messages have all moved is gone at once.
 local RING = 4096
--- What others may have put that a process has not seen: to look at it takes a millisecond. Of its
--- own there may be as much as the ring tells.
-local UNSEEN_BLOCKS, UNSEEN_IDS = 1024, 8192
+-- What others may have put that a process has not seen: to look at it takes some 3 ms. Of its own
+-- there may be as much as the ring tells.
+local UNSEEN_BLOCKS, UNSEEN_IDS = 256, 8192
 local meta = call('HMGET', K .. 'm', 'block', 'seq', 'stamp')
 local block, last, newest = tonumber(meta[1] or 0), tonumber(meta[2] or 0), meta[3] or ''
 local BEHIND, RELOAD = 1, 2
