@@ -57,12 +57,28 @@ impl Fault {
         }
     }
 
-    pub(super) fn too_few_replicas() -> Self {
+    /// `why`: what the server said instead of how many.
+    pub(super) fn too_few_replicas(why: Option<Self>) -> Self {
+        let few = "the master has it, but too few replicas said so in time; see `replicas`";
+        let text = match &why {
+            Some(why) => format!("{few} ({})", why.text),
+            None => few.to_owned(),
+        };
         Self {
             kind: Kind::Unavailable,
             ran: Ran::Maybe,
             code: String::new(),
-            text: "the master has it, but too few replicas said so in time; see `replicas`".into(),
+            text,
+        }
+    }
+
+    /// Everybody waits for replicas already.
+    pub(super) fn busy() -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            ran: Ran::No,
+            code: String::new(),
+            text: "too many calls wait for replicas: they are slow, or gone".into(),
         }
     }
 
