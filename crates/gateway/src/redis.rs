@@ -7,12 +7,16 @@ pub mod check;
 pub mod fault;
 mod link;
 pub mod script;
-mod waiters;
 #[cfg(test)]
+#[expect(
+    dead_code,
+    reason = "shared with the behaviour suite, which uses the rest"
+)]
 #[path = "../tests/behaviour/redis/server.rs"]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::fmt;
 use std::sync::Arc;
@@ -237,8 +241,8 @@ async fn written_on(
     replicas: Replicas,
     timeout: Duration,
 ) -> std::result::Result<Answers, Fault> {
-    // Half of the call's own time-out, so that the answer "too few" still arrives.
-    let patience = u64::try_from(timeout.as_millis() / 2).unwrap_or(u64::MAX);
+    // Not all of the call's own time-out, so that the answer "too few" still arrives.
+    let patience = u64::try_from(timeout.as_millis() / 4 * 3).unwrap_or(u64::MAX);
     let mut wait = Cmd::new();
     if replicas.on_disk {
         wait.arg("WAITAOF").arg(1);
@@ -247,9 +251,7 @@ async fn written_on(
     }
     wait.arg(replicas.count).arg(patience.max(1));
     let mut answers = send(link, calls, Some(&wait)).await?;
-    let waited = answers
-        .pop()
-        .unwrap_or_else(|| Err(Fault::answer("none")));
+    let waited = answers.pop().unwrap_or_else(|| Err(Fault::answer("none")));
     // What none of the calls did need not be waited for: their own words say more.
     if answers.iter().all(std::result::Result::is_err) {
         return Ok(answers);

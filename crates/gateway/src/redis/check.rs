@@ -94,7 +94,11 @@ impl Redis {
     fn judge_replicas(&self, name: &str, facts: &Facts, checked: &mut Checked) -> Result<()> {
         let (place, wanted) = (place(name), self.inner.replicas);
         if wanted.on_disk {
-            if !facts.valkey && facts.version_parts().is_some_and(|parts| parts < WAITAOF_MIN) {
+            if !facts.valkey
+                && facts
+                    .version_parts()
+                    .is_some_and(|parts| parts < WAITAOF_MIN)
+            {
                 let (major, minor) = WAITAOF_MIN;
                 return Err(refused(format!(
                     "the server{place} cannot wait for disks, as `replicas_on_disk` asks: install \
@@ -201,7 +205,10 @@ impl Facts {
     fn version_parts(&self) -> Option<(u64, u64)> {
         let mut parts = self.version.as_deref()?.split('.').map(str::parse);
         let major = parts.next()?.ok()?;
-        Some((major, parts.next().and_then(|minor| minor.ok()).unwrap_or(0)))
+        Some((
+            major,
+            parts.next().and_then(|minor| minor.ok()).unwrap_or(0),
+        ))
     }
 
     fn judge(&self, name: &str, durability: Durability, checked: &mut Checked) -> Result<()> {

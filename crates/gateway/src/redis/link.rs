@@ -1,7 +1,7 @@
 //! The connection: one, multiplexed, made anew when it breaks. The driver's own retries are off: it
 //! would send a script again whose answer was lost, and a lease sent twice is lent twice.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsMode, Value,
 };
+use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
 
-use super::{Mode, SentinelLogin};
 use super::fault::{Fault, Ran};
+use super::{Mode, SentinelLogin};
 
 /// How often a call is sent again after an answer that says who has the slot now: the first answer
 /// after a failover may itself be old.
@@ -41,24 +42,29 @@ pub(super) enum Link {
 
 /// One connection at a time and how to make the next.
 pub(super) struct One {
-    /// Shared by all links to it: Sentinels are asked by one at a time.
-    source: Arc<Mutex<Source>>,
+    way: Arc<Way>,
     live: Mutex<Live>,
     config: AsyncConnectionConfig,
     timeout: Duration,
-    /// Whether another server may be the master one day.
-    moves: bool,
 }
 
-enum Source {
+/// How a connection is made; all links to the same servers share it.
+enum Way {
     Server(Client),
-    Sentinel(SentinelClient),
+    Sentinels {
+        /// With the address of the master that they named last. Asked by one at a time.
+        client: Mutex<(SentinelClient, String)>,
+        /// How many masters they have named. A connection of before leads to a master that was
+        /// left: it may not know, and answer as if nothing had happened.
+        era: AtomicU64,
+    },
 }
 
 /// The connection in use. The number tells whether somebody else has made a new one meanwhile.
 #[derive(Default)]
 struct Live {
     number: u64,
+    era: u64,
     connection: Option<MultiplexedConnection>,
 }
 
@@ -81,10 +87,9 @@ impl Link {
             let client = cluster(addresses, timeout).map_err(|error| Fault::from(&error))?;
             return Many::open(client, timeout).await.map(Self::Many);
         }
-        let source = source(addresses, mode, sentinel).map_err(|error| Fault::from(&error))?;
+        let way = way(addresses, mode, sentinel).map_err(|error| Fault::from(&error))?;
         let one = One {
-            moves: matches!(source, Source::Sentinel(_)),
-            source: Arc::new(Mutex::new(source)),
+            way: Arc::new(way),
             live: Mutex::default(),
             config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(timeout))
@@ -99,15 +104,14 @@ impl Link {
     pub(super) async fn another(&self) -> Result<Self, Fault> {
         match self {
             Self::One(one) => Ok(Self::One(One {
-                source: Arc::clone(&one.source),
+                way: Arc::clone(&one.way),
                 live: Mutex::default(),
                 config: one.config.clone(),
                 timeout: one.timeout,
-                moves: one.moves,
             })),
             Self::Many(many) => {
                 let made = Many::open(many.client.clone(), many.timeout);
-                made.await.map(Self::Many)
+                made.boxed().await.map(Self::Many)
             }
         }
     }
@@ -118,21 +122,22 @@ impl Link {
 
     /// Whether the master is found by asking Sentinels.
     pub(super) fn sentinels(&self) -> bool {
-        matches!(self, Self::One(one) if one.moves)
+        matches!(self, Self::One(one) if matches!(*one.way, Way::Sentinels { .. }))
     }
 
     /// Sends calls whose keys are all in `slot`.
     pub(super) async fn send(&self, pipeline: &Pipeline, slot: Slot) -> Result<Answers, Fault> {
         match self {
-            Self::One(one) => one.send(pipeline).await,
-            Self::Many(many) => many.send(pipeline, slot).await,
+            // Boxed: the driver's futures are deep, and those of all callers would hold them.
+            Self::One(one) => one.send(pipeline).boxed().await,
+            Self::Many(many) => many.send(pipeline, slot).boxed().await,
         }
     }
 
     /// What answers may be no master any more: look for it before the next call.
     pub(super) async fn doubt(&self) {
         if let Self::One(one) = self
-            && one.moves
+            && self.sentinels()
         {
             one.live.lock().await.connection = None;
         }
@@ -143,7 +148,7 @@ impl Link {
             Self::One(one) => {
                 let mut pipeline = Pipeline::new();
                 pipeline.add_command(cmd.clone());
-                let answer = one.send(&pipeline).await?.pop();
+                let answer = one.send(&pipeline).boxed().await?.pop();
                 let value = answer.unwrap_or_else(|| Err(Fault::answer("none")))?;
                 Ok(vec![(String::new(), value)])
             }
@@ -236,9 +241,7 @@ impl One {
             let (number, mut connection) = self.connection().await?;
             used = Some(number);
             let sent = connection.req_packed_commands(pipeline, 0, pipeline.len());
-            sent.await
-                .map(answers)
-                .map_err(|error| Fault::from(&error))
+            sent.await.map(answers).map_err(|error| Fault::from(&error))
         });
         let sent = sent.await.unwrap_or_else(|_| Err(Fault::timed_out()));
         let Some(number) = used else {
@@ -266,26 +269,50 @@ impl One {
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), Fault> {
         // Held while connecting, so that a hundred callers make one connection.
         let mut live = self.live.lock().await;
-        if let Some(connection) = &live.connection {
+        if let Some(connection) = &live.connection
+            && live.era == self.way.era()
+        {
             return Ok((live.number, connection.clone()));
         }
-        let made = async {
-            match &mut *self.source.lock().await {
-                Source::Server(client) => {
-                    let made = client.get_multiplexed_async_connection_with_config(&self.config);
-                    made.await
-                }
-                Source::Sentinel(client) => {
-                    client.get_async_connection_with_config(&self.config).await
-                }
-            }
-        };
-        let made = tokio::time::timeout(self.timeout, made).await;
+        let made = tokio::time::timeout(self.timeout, self.way.connect(&self.config).boxed());
+        let made = made.await;
         let made = made.map_err(|_| nobody(Fault::timed_out()))?;
-        let made = made.map_err(|error| nobody(Fault::from(&error)))?;
+        let (made, era) = made.map_err(|error| nobody(Fault::from(&error)))?;
         live.number += 1;
+        live.era = era;
         live.connection = Some(made.clone());
         Ok((live.number, made))
+    }
+}
+
+impl Way {
+    fn era(&self) -> u64 {
+        match self {
+            Self::Server(_) => 0,
+            Self::Sentinels { era, .. } => era.load(Ordering::Acquire),
+        }
+    }
+
+    /// A connection, and the era it is of.
+    async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<(MultiplexedConnection, u64)> {
+        let (found, now) = match self {
+            Self::Server(client) => (client.clone(), 0),
+            Self::Sentinels { client, era } => {
+                let (client, last) = &mut *client.lock().await;
+                let found = client.async_get_client().await?;
+                let address = found.get_connection_info().addr().to_string();
+                if *last != address {
+                    *last = address;
+                    era.fetch_add(1, Ordering::AcqRel);
+                }
+                (found, era.load(Ordering::Acquire))
+            }
+        };
+        let made = found.get_multiplexed_async_connection_with_config(config);
+        Ok((made.await?, now))
     }
 }
 
@@ -331,10 +358,10 @@ fn cluster(addresses: &[String], timeout: Duration) -> RedisResult<ClusterClient
         .build()
 }
 
-fn source(addresses: &[String], mode: &Mode, login: &SentinelLogin) -> RedisResult<Source> {
+fn way(addresses: &[String], mode: &Mode, login: &SentinelLogin) -> RedisResult<Way> {
     let first = addresses.first().map_or("", String::as_str);
     let Mode::Sentinel { master } = mode else {
-        return Client::open(first).map(Source::Server);
+        return Client::open(first).map(Way::Server);
     };
     // The URL's user and password are those of the servers; Sentinels have their own, or none.
     let info = first.into_connection_info()?;
@@ -357,6 +384,10 @@ fn source(addresses: &[String], mode: &Mode, login: &SentinelLogin) -> RedisResu
         sentinels.push(sentinel.set_redis_settings(settings.clone()));
     }
     let master = master.clone();
-    SentinelClient::build(sentinels, master, Some(node), SentinelServerType::Master)
-        .map(Source::Sentinel)
+    let kind = SentinelServerType::Master;
+    let client = SentinelClient::build(sentinels, master, Some(node), kind)?;
+    Ok(Way::Sentinels {
+        client: Mutex::new((client, String::new())),
+        era: AtomicU64::new(0),
+    })
 }

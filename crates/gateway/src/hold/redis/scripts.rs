@@ -13,6 +13,9 @@ const READS: &str = "#!lua flags=no-writes\n";
 const LIB: &str = include_str!("lua/lib.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 
+/// A person's stop is heard also where memory is full.
+const STOP: &str = "return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])";
+
 /// Every script.
 pub(super) struct Scripts {
     pub(super) put: Script,
@@ -27,6 +30,7 @@ pub(super) struct Scripts {
     pub(super) redate: Script,
     pub(super) sweep: Script,
     pub(super) walk: Script,
+    pub(super) stop: Script,
 }
 
 impl Scripts {
@@ -45,6 +49,7 @@ impl Scripts {
             redate: of(&[GOES_ON, LIB, include_str!("lua/redate.lua")]),
             sweep: of(&[GOES_ON, LIB, include_str!("lua/sweep.lua")]),
             walk: of(&[GOES_ON, LIB, include_str!("lua/walk.lua")]),
+            stop: of(&[GOES_ON, STOP]),
         }
     }
 }
