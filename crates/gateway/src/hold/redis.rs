@@ -101,7 +101,8 @@ impl RedisHold {
     /// answers.
     pub async fn open(redis: Redis, options: Options) -> Result<Self> {
         let checked = redis.check(options.durability).await?;
-        let (partitions, key) = settle_layout(&redis, &options).await?;
+        let scripts = Scripts::new();
+        let (partitions, key) = settle_layout(&redis, &scripts, &options).await?;
         let keys: Vec<String> = (0..partitions)
             .map(|partition| partition_key(redis.prefix(), partition))
             .collect();
@@ -109,9 +110,11 @@ impl RedisHold {
         let buckets = wanted.max(1).next_power_of_two();
         for key in &keys {
             let meta = format!("{key}m");
-            let set = |field: &str| Call::on("HSETNX", &meta).arg(field).arg(buckets);
+            let set = |field: &str| scripts.set_new.call(&meta).arg(field).arg(buckets);
             let said = redis.written(&[set("buckets"), set("pow")]).await;
-            said.map_err(|fault| failed("open the hold", fault))?;
+            for said in said.map_err(|fault| failed("open the hold", fault))? {
+                said.map_err(|fault| failed("open the hold", fault))?;
+            }
         }
         Ok(Self {
             redis,
@@ -119,7 +122,7 @@ impl RedisHold {
             hash: Hash { key, partitions },
             horizon: options.horizon,
             checked,
-            scripts: Scripts::new(),
+            scripts,
             cache: Mutex::default(),
             packer: Mutex::default(),
             turn: AtomicUsize::new(0),
@@ -204,7 +207,11 @@ impl RedisHold {
 }
 
 /// Makes or reads what all processes of this hold must agree on: partitions, and the key of hashes.
-async fn settle_layout(redis: &Redis, options: &Options) -> Result<(u32, [u8; 16])> {
+async fn settle_layout(
+    redis: &Redis,
+    scripts: &Scripts,
+    options: &Options,
+) -> Result<(u32, [u8; 16])> {
     const OP: &str = "open the hold";
     let default = if redis.clustered() {
         PARTITIONS_CLUSTER
@@ -225,7 +232,7 @@ async fn settle_layout(redis: &Redis, options: &Options) -> Result<(u32, [u8; 16
             "make a key for the hashes of ids",
         )
     })?;
-    let set = |field: &str| Call::on("HSETNX", &meta).arg(field);
+    let set = |field: &str| scripts.set_new.call(&meta).arg(field);
     let calls = [
         set("layout").arg(LAYOUT),
         set("partitions").arg(wanted),

@@ -406,7 +406,7 @@ impl RedisHold {
         };
         let call = match paused {
             true => {
-                let call = self.scripts.stop.call(&self.stops());
+                let call = self.scripts.set_new.call(&self.stops());
                 call.arg(field).arg(now.to_string())
             }
             false => Call::on("HDEL", &self.stops()).arg(field),

@@ -13,8 +13,9 @@ const READS: &str = "#!lua flags=no-writes\n";
 const LIB: &str = include_str!("lua/lib.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 
-/// A person's stop is heard also where memory is full.
-const STOP: &str = "return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])";
+/// Sets a field that is not there. Also where memory is full: a gateway must start there to drain
+/// it, and a person's stop be heard.
+const SET_NEW: &str = "return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])";
 
 /// Every script.
 pub(super) struct Scripts {
@@ -30,7 +31,7 @@ pub(super) struct Scripts {
     pub(super) redate: Script,
     pub(super) sweep: Script,
     pub(super) walk: Script,
-    pub(super) stop: Script,
+    pub(super) set_new: Script,
 }
 
 impl Scripts {
@@ -49,7 +50,7 @@ impl Scripts {
             redate: of(&[GOES_ON, LIB, include_str!("lua/redate.lua")]),
             sweep: of(&[GOES_ON, LIB, include_str!("lua/sweep.lua")]),
             walk: of(&[GOES_ON, LIB, include_str!("lua/walk.lua")]),
-            stop: of(&[GOES_ON, STOP]),
+            set_new: of(&[GOES_ON, SET_NEW]),
         }
     }
 }

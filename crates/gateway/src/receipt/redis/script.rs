@@ -135,7 +135,7 @@ end
 return {tonumber(start), found}
 ";
 
-/// Goes on where memory is full.
+/// Goes on where memory is full; also at the start, or nobody could drain it.
 const GOES_ON: &str = "#!lua flags=allow-oom\n";
 
 /// The log's scripts.
@@ -152,7 +152,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let with_cards = |text| Script::new(&format!("{COMMON}{text}"));
         Self {
-            open: Script::new(OPEN),
+            open: Script::new(&format!("{GOES_ON}{OPEN}")),
             append: with_cards(APPEND),
             append_on: Script::new(&format!("{GOES_ON}{COMMON}{APPEND}")),
             join: Script::new(&format!("{GOES_ON}{COMMON}{JOIN}")),

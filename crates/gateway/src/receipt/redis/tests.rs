@@ -342,6 +342,7 @@ async fn where_memory_is_full_what_leaves_is_filed_and_what_comes_in_is_not() {
         let full = log.append(vec![receipt("b", event, 1)]).await.unwrap_err();
         assert_eq!(full.kind, Kind::Unavailable, "{event:?}");
     }
+    let log = self::open(&server, None).await;
     // As many as make small blocks be joined.
     for second in 0..130 {
         log.append(vec![

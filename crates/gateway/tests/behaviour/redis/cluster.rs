@@ -79,7 +79,7 @@ async fn masters_of_a_cluster_killed_in_mid_hold_and_in_mid_drain_are_followed_b
 #[tokio::test(flavor = "multi_thread")]
 async fn one_full_master_of_a_cluster_stops_puts_and_neither_loans_nor_settlements() {
     let cluster = Cluster::start();
-    let hold = hold(&cluster, 0).await;
+    let mut hold = self::hold(&cluster, 0).await;
     let ledger = Ledger::default();
     let names = |word: &str| (0..400).map(|number| format!("{word}{number}")).collect();
     ledger.put(&hold, names("before")).await;
@@ -102,6 +102,10 @@ async fn one_full_master_of_a_cluster_stops_puts_and_neither_loans_nor_settlemen
         )
         .await;
     full.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    // Whoever starts now must be able to drain it, and a person to stop it.
+    hold = self::hold(&cluster, 0).await;
+    hold.pause(None, true, at(0)).await.unwrap();
+    hold.pause(None, false, at(0)).await.unwrap();
     ledger.drain(&hold, at(0)).await;
     ledger.close(&hold).await;
     full.ask(&["CONFIG", "SET", "maxmemory", "0"]);
