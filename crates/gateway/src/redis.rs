@@ -191,8 +191,9 @@ impl Redis {
         answers.pop().unwrap_or_else(|| Err(Fault::answer("none")))
     }
 
-    /// Calls in one go, one answer each, in order; no transaction. In a cluster all keys of all
-    /// calls must share one hash tag.
+    /// Calls in one go, one answer each, in order; no transaction. A script that the server does
+    /// not know yet runs behind the calls after it. In a cluster all keys of all calls must share
+    /// one hash tag.
     ///
     /// # Errors
     /// The outer one when the whole could not be sent or answered, the inner ones by call.

@@ -237,19 +237,15 @@ async fn settle_layout(
         set("layout").arg(LAYOUT),
         set("partitions").arg(wanted),
         set("key").arg(&fresh[..]),
-        Call::on("HMGET", &meta)
-            .arg("layout")
-            .arg("partitions")
-            .arg("key"),
     ];
-    let mut said = redis
-        .written(&calls)
-        .await
-        .map_err(|fault| failed(OP, fault))?;
-    let last = said
-        .pop()
-        .ok_or_else(|| odd(OP))?
-        .map_err(|fault| failed(OP, fault))?;
+    let told = redis.written(&calls).await;
+    for said in told.map_err(|fault| failed(OP, fault))? {
+        said.map_err(|fault| failed(OP, fault))?;
+    }
+    // Asked for itself: a script that the server must learn first runs behind what follows it.
+    let ask = Call::on("HMGET", &meta).arg("layout");
+    let last = redis.call(&ask.arg("partitions").arg("key")).await;
+    let last = last.map_err(|fault| failed(OP, fault))?;
     let fields = wire::array(last).ok_or_else(|| odd(OP))?;
     let [layout, partitions, key] = &fields[..] else {
         return Err(odd(OP));

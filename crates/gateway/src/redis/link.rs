@@ -36,8 +36,8 @@ pub(super) type Answers = Vec<Result<Value, Fault>>;
 
 /// One server, the master of some Sentinels, or a cluster.
 pub(super) enum Link {
-    One(One),
-    Many(Many),
+    One(Box<One>),
+    Many(Box<Many>),
 }
 
 /// One connection at a time and how to make the next.
@@ -85,7 +85,7 @@ impl Link {
     ) -> Result<Self, Fault> {
         if *mode == Mode::Cluster {
             let client = cluster(addresses, timeout).map_err(|error| Fault::from(&error))?;
-            return Many::open(client, timeout).await.map(Self::Many);
+            return Many::open(client, timeout).await.map(Self::many);
         }
         let way = way(addresses, mode, sentinel).map_err(|error| Fault::from(&error))?;
         let one = One {
@@ -97,21 +97,25 @@ impl Link {
             timeout,
         };
         one.connection().await?;
-        Ok(Self::One(one))
+        Ok(Self::One(Box::new(one)))
+    }
+
+    fn many(many: Many) -> Self {
+        Self::Many(Box::new(many))
     }
 
     /// Another link to the same servers, with connections of its own.
     pub(super) async fn another(&self) -> Result<Self, Fault> {
         match self {
-            Self::One(one) => Ok(Self::One(One {
+            Self::One(one) => Ok(Self::One(Box::new(One {
                 way: Arc::clone(&one.way),
                 live: Mutex::default(),
                 config: one.config.clone(),
                 timeout: one.timeout,
-            })),
+            }))),
             Self::Many(many) => {
                 let made = Many::open(many.client.clone(), many.timeout);
-                made.boxed().await.map(Self::Many)
+                made.boxed().await.map(Self::many)
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What is Redis's own: real servers, killed, stopped, filled, joined to a cluster, under Sentinels,
-//! behind a network that fails.
+//! What is Redis's own: real servers, killed, stopped, filled, in clusters, under Sentinels, behind
+//! a network that fails.
 
 mod cluster;
 mod index;
