@@ -118,24 +118,22 @@ impl Ledger {
         }
     }
 
+    /// Fails unless what came to its end is what was acknowledged.
+    fn balance(&self) {
+        let acknowledged = self.acknowledged.lock().unwrap();
+        let ended = self.ended.lock().unwrap();
+        let missing = |name: &&String| !ended.contains_key(*name);
+        let lost = acknowledged.iter().filter(missing).count();
+        assert_eq!(lost, 0, "of {} acknowledged", acknowledged.len());
+        let known = |name: &String| acknowledged.contains(name);
+        assert!(ended.keys().all(known), "nothing came from nowhere");
+    }
+
     /// Lets loans lapse whose answer was lost, and drains those; then all must be accounted for.
     pub(crate) async fn close(&self, hold: &RedisHold) {
         let later = at(0) + TTL + MOMENT;
         self.drain(hold, later).await;
-        let (acknowledged, ended) = (
-            self.acknowledged.lock().unwrap(),
-            self.ended.lock().unwrap(),
-        );
-        let lost = acknowledged
-            .iter()
-            .filter(|name| !ended.contains_key(*name))
-            .count();
-        assert_eq!(lost, 0, "of {} acknowledged", acknowledged.len());
-        assert!(
-            ended.keys().all(|name| acknowledged.contains(name)),
-            "nothing came from nowhere"
-        );
-        drop((acknowledged, ended));
+        self.balance();
         assert_eq!(totals(hold).await, (0, 0, 0));
         recount(hold).await;
     }
@@ -184,7 +182,10 @@ pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
 pub(crate) async fn fails<T: std::fmt::Debug>(call: impl Future<Output = Result<T>>) -> Error {
     let patience = Duration::from_secs(20);
     let ended = tokio::time::timeout(patience, call).await;
-    let error = ended.expect("the call does not end").unwrap_err();
+    let Ok(ended) = ended else {
+        panic!("the call does not end");
+    };
+    let error = ended.unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable, "{error}");
     error
 }

@@ -158,16 +158,50 @@ async fn a_master_killed_in_mid_hold_and_in_mid_drain_is_followed_and_nothing_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_master_that_was_stopped_and_goes_on_after_another_took_over_acknowledges_nothing() {
-    let settings = [
-        "--min-replicas-to-write",
-        "1",
-        "--min-replicas-max-lag",
-        "2",
-    ];
-    let set = Sentinels::start(Kind::Valkey, &settings, true);
-    let who = format!(":{PASSWORD}@");
-    let mut waits = options(&set, &who, 1);
+async fn a_master_that_goes_on_after_another_took_over_counts_only_for_who_waits_for_nobody() {
+    let set = Sentinels::start(Kind::Valkey, &[], true);
+    let (waits, trusts) = logins(&set).await;
+    // Each has a connection to the first master, and says nothing on it meanwhile.
+    let mut idle: Vec<RedisHold> = Vec::new();
+    for options in [&waits, &waits, &trusts, &trusts] {
+        idle.push(open(options, 1).await);
+    }
+    let hold = open(&waits, 1).await;
+    let some = (0..50).map(|number| held(&format!("m{number}")));
+    put(&hold, some.collect()).await;
+    let first = set.master().unwrap();
+    let zombie = &set.servers[first];
+    zombie.signal("STOP");
+    set.followed(first);
+    let more = || vec![held("after")];
+    until_answered("put", || hold.put(more(), at(0))).await;
+    zombie.signal("CONT");
+    zombie.ask(&["PING"]);
+    let lone = |name: &str| vec![held(name)];
+    tokio::join!(
+        fails(idle[0].put(lone("who-waits"), at(0))),
+        fails(lend(&idle[1], at(0), ALL)),
+    );
+    // What nobody waits for is answered, and lost, unless the server itself wants replicas.
+    assert_eq!(idle[2].put(lone("lost"), at(0)).await.unwrap(), [Put::New]);
+    zombie.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    fails(idle[3].put(lone("who-is-stopped"), at(0))).await;
+
+    // They find the new one by themselves, where nothing of it happened.
+    for (idle, name) in [(&idle[0], "who-waits"), (&idle[3], "who-is-stopped")] {
+        let said = until_answered("put", || idle.put(lone(name), at(0))).await;
+        assert_eq!(said, [Put::New], "{name}");
+    }
+    assert!(find(&hold, "lost").await.is_none());
+    let lent = until_answered("lease", || lend(&hold, at(0), ALL)).await;
+    assert_eq!(lent.len(), 53);
+    let again = until_answered("lease", || lend(&idle[1], at(0), ALL)).await;
+    assert!(again.is_empty(), "nothing is lent twice");
+}
+
+/// Options of who waits for a replica and of who does not. Sentinels and servers want passwords.
+async fn logins(set: &Sentinels) -> (RedisOptions, RedisOptions) {
+    let mut waits = options(set, &format!(":{PASSWORD}@"), 1);
     let refused = Redis::open(&waits).await.unwrap_err();
     assert_eq!(refused.kind, Of::Invalid, "Sentinels want a password");
     assert!(refused.to_string().contains("redis.sentinel"), "{refused}");
@@ -178,52 +212,13 @@ async fn a_master_that_was_stopped_and_goes_on_after_another_took_over_acknowled
         let redis = Redis::open(options).await.unwrap();
         redis.check(Durability::Strict).await.unwrap().warnings
     };
-    assert!(warnings(&trusts).await.is_empty(), "it stops alone");
-
-    // Each has a connection to the first master, and says nothing on it meanwhile.
-    let mut idle: Vec<RedisHold> = Vec::new();
-    for options in [&waits, &waits, &trusts] {
-        idle.push(open(options, 1).await);
-    }
-    let hold = open(&waits, 1).await;
-    put(
-        &hold,
-        (0..50).map(|number| held(&format!("m{number}"))).collect(),
-    )
-    .await;
-    let first = set.master().unwrap();
-    set.servers[first].signal("STOP");
-    set.followed(first);
-    let more = vec![held("after")];
-    let said = until_answered("put", || hold.put(more.clone(), at(0))).await;
-    assert_eq!(said.len(), 1);
-    set.servers[first].signal("CONT");
-    set.servers[first].ask(&["PING"]);
-    let lone = |name: &str| vec![held(name)];
-    fails(idle[0].put(lone("to-the-old-one"), at(0))).await;
-    fails(lend(&idle[1], at(0), ALL)).await;
-    fails(idle[2].put(lone("to-the-old-one-too"), at(0))).await;
-
-    // They find the new one by themselves, where nothing of it happened.
-    for (idle, name) in [
-        (&idle[0], "to-the-old-one"),
-        (&idle[2], "to-the-old-one-too"),
-    ] {
-        let said = until_answered("put", || idle.put(lone(name), at(0))).await;
-        assert_eq!(said, [Put::New]);
-    }
-    let lent = until_answered("lease", || lend(&hold, at(0), ALL)).await;
-    assert_eq!(lent.len(), 53);
-    let again = until_answered("lease", || lend(&idle[1], at(0), ALL)).await;
-    assert!(again.is_empty(), "nothing is lent twice");
-    for setting in ["min-replicas-to-write", "min-replicas-max-lag"] {
-        let master = &set.servers[set.master().unwrap()];
-        master.ask(&["CONFIG", "SET", setting, "0"]);
-    }
     let warned = warnings(&trusts).await;
-    assert!(
-        warned.iter().any(|it| it.contains("`replicas = 1`")),
-        "{warned:?}"
-    );
+    assert!(warned[0].contains("say `replicas = 1`"), "{warned:?}");
     assert!(warnings(&waits).await.is_empty());
+    let master = &set.servers[set.master().unwrap()];
+    for (replicas, warned) in [("1", 0), ("0", 1)] {
+        master.ask(&["CONFIG", "SET", "min-replicas-to-write", replicas]);
+        assert_eq!(warnings(&trusts).await.len(), warned);
+    }
+    (waits, trusts)
 }

@@ -43,22 +43,21 @@ impl Sentinels {
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let sentinels: Vec<Server> = (0..3).map(|_| Server::of(Kind::Sentinel, &lines)).collect();
-        for sentinel in &sentinels {
-            // They speak to each other every two seconds, and ask for replicas every ten.
-            sentinel.ask(&[
-                "SENTINEL",
-                "DEBUG",
-                "PUBLISH-PERIOD",
-                "200",
-                "INFO-PERIOD",
-                "500",
-            ]);
-        }
+        // They speak to each other every two seconds, and ask the servers every ten.
+        let pace = |period: &str| {
+            for sentinel in &sentinels {
+                sentinel.ask(&["SENTINEL", "DEBUG", "PUBLISH-PERIOD", period]);
+                sentinel.ask(&["SENTINEL", "DEBUG", "INFO-PERIOD", "500"]);
+            }
+        };
+        pace("200");
         let whole = |sentinel: &Server| {
             let info = sentinel.ask(&["INFO", "sentinel"]);
             info.contains("status=ok") && info.contains("slaves=2,sentinels=3")
         };
         wait("Sentinels know each other", || sentinels.iter().all(whole));
+        // A master that comes back after it was left is told so four times as late.
+        pace("2000");
         Self { servers, sentinels }
     }
 
