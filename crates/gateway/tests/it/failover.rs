@@ -13,6 +13,10 @@ use crate::kill::{Producer, consents, is_advertising, trails};
 use crate::several::server;
 
 #[path = "../behaviour/redis/topology.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the behaviour suite, which uses the rest"
+)]
 mod topology;
 
 use server::{Kind, Server};
