@@ -186,9 +186,9 @@ fn groups(entries: &[u64]) -> Vec<(u64, Vec<u8>)> {
     of_bucket.map(|of| (of[0].0, prints(of))).collect()
 }
 
-/// Whether an event brings a message nearer to its end, which gives back more memory than its
-/// receipts take. Such must be filed where memory is full, or nothing could leave any more. What is
-/// decided at ingest comes with messages that must wait outside.
+/// Whether an event brings a message nearer to its end, which gives back its memory. Such must be
+/// filed where memory is full, or nothing could leave any more. What is decided at ingest comes
+/// with messages that must wait outside.
 const fn makes_room(event: Event) -> bool {
     !matches!(event, Event::Accepted | Event::Held | Event::Refused)
 }
