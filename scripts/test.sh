@@ -3,7 +3,7 @@
 #
 #   NIGHTGATE_TARGET_DIR   where CI builds (default: a fixed folder outside the clone, so that the
 #                          next clone builds on it)
-#   NIGHTGATE_TOOLS_DIR    where cargo-deny is kept (default: beside it)
+#   NIGHTGATE_TOOLS_DIR    where cargo-deny and Valkey are kept (default: beside it)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -33,7 +33,7 @@ export PATH="$tools/bin:$PATH"
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 
 # libfaketime runs the built binary under another clock; redis-server is what a hold on Redis is tested
-# on; Debian's Python comes without venv.
+# on, as one, as replicas, as Sentinel and in clusters; Debian's Python comes without venv.
 install_packages() {
     local missing=() sudo=()
     compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
@@ -46,6 +46,35 @@ install_packages() {
     "${sudo[@]}" apt-get update -qq
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -qq -y --no-install-recommends "${missing[@]}"
+}
+
+# Valkey as Debian packs it, unpacked beside the other tools and not installed: nobody wants another
+# service. It is linked to what redis-tools is linked to. Releases older than Valkey have it in their
+# backports, whose list is fetched into a folder of its own, from where this machine has its packages;
+# /etc stays as it is.
+install_valkey() {
+    valkey-server --version >/dev/null 2>&1 && return
+    local at from suite uri signed='' key=/usr/share/keyrings/debian-archive-keyring.gpg
+    at="$(mktemp -d)"
+    mkdir -p "$at/lists/partial" "$at/cache/archives/partial" "$at/root" "$tools/bin"
+    # shellcheck source=/dev/null
+    suite="$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")"
+    # shellcheck disable=SC2016
+    uri="$(apt-get indextargets --no-release-info \
+        --format '$(RELEASE) $(COMPONENT) $(CREATED_BY) $(REPO_URI)' |
+        awk -v main="$suite main Packages" 'index($0, main) == 1 { uri = $4 } END { print uri }')"
+    [[ ! -e "$key" ]] || signed="[signed-by=$key]"
+    local apt=(apt-get -qq -o "Dir::Etc::SourceList=$at/sources.list" -o Dir::Etc::SourceParts=-
+        -o "Dir::State::lists=$at/lists" -o "Dir::Cache=$at/cache" -o APT::Sandbox::User=root)
+    for from in "$suite" "$suite-backports"; do
+        echo "deb $signed $uri $from main" >"$at/sources.list"
+        "${apt[@]}" update && (cd "$at" && "${apt[@]}" download valkey-tools 2>/dev/null) && break
+    done
+    dpkg -x "$at"/valkey-tools_*.deb "$at/root"
+    # One program with several names, which does what it is called.
+    cp "$at/root/usr/bin/valkey-check-rdb" "$tools/bin/valkey-server"
+    rm -rf "$at"
+    valkey-server --version
 }
 
 # Schemathesis asks the built binary everything its OpenAPI page promises.
@@ -103,6 +132,9 @@ install_deny() {
 
 step "tools"
 install_packages
+install_valkey
+# The tests that want a Valkey start this one.
+export NIGHTGATE_TEST_VALKEY="${NIGHTGATE_TEST_VALKEY:-$(command -v valkey-server)}"
 install_schemathesis
 install_aws
 install_mongo

@@ -8,10 +8,15 @@ pub mod fault;
 mod link;
 pub mod script;
 #[cfg(test)]
+#[expect(
+    dead_code,
+    reason = "shared with the behaviour suite, which uses the rest"
+)]
 #[path = "../tests/behaviour/redis/server.rs"]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +26,9 @@ use ::redis::{Cmd, Pipeline, Value};
 
 pub use self::check::{Checked, Durability};
 pub use self::fault::{Fault, Ran};
-use self::link::Link;
+use self::link::{Answers, Link};
 pub use self::script::{Call, Script};
+use self::waiters::Waiters;
 use crate::error::Result;
 use crate::secret::Secret;
 
@@ -46,6 +52,15 @@ pub enum Mode {
     },
     /// The addresses are some nodes of a cluster; it is asked for the others.
     Cluster,
+}
+
+/// Who asks the Sentinels, where they want a password of their own.
+#[derive(Clone, Debug, Default)]
+pub struct SentinelLogin {
+    /// The user; `None` is theirs by default.
+    pub user: Option<String>,
+    /// The password; `None` asks without.
+    pub password: Option<Secret>,
 }
 
 /// How many replicas must have a write before it is answered.
@@ -76,6 +91,8 @@ pub struct RedisOptions {
     pub url: Secret,
     /// How the servers stand together.
     pub mode: Mode,
+    /// Who asks the Sentinels; the URL's user and password are not theirs.
+    pub sentinel: SentinelLogin,
     /// Every key begins with it.
     pub prefix: String,
     /// Longest a call may take.
@@ -91,6 +108,7 @@ impl RedisOptions {
         Self {
             url,
             mode: Mode::Single,
+            sentinel: SentinelLogin::default(),
             prefix: PREFIX_DEFAULT.to_owned(),
             timeout: TIMEOUT_DEFAULT,
             replicas: Replicas::default(),
@@ -106,6 +124,7 @@ pub struct Redis {
 
 struct Inner {
     link: Link,
+    waiters: Waiters,
     prefix: String,
     timeout: Duration,
     replicas: Replicas,
@@ -127,11 +146,13 @@ impl Redis {
     pub async fn open(options: &RedisOptions) -> Result<Self> {
         address::prefix(&options.prefix)?;
         let addresses = address::addresses(&options.url, &options.mode)?;
-        let link = Link::open(&addresses, &options.mode, options.timeout);
+        let (mode, login) = (&options.mode, &options.sentinel);
+        let link = Link::open(&addresses, mode, login, options.timeout);
         let link = link
             .await
             .map_err(|fault| fault.error("redis", "connect"))?;
         let inner = Inner {
+            waiters: Waiters::new(&link),
             link,
             prefix: options.prefix.clone(),
             timeout: options.timeout,
@@ -170,8 +191,9 @@ impl Redis {
         answers.pop().unwrap_or_else(|| Err(Fault::answer("none")))
     }
 
-    /// Calls in one go, one answer each, in order; no transaction. In a cluster all keys of all
-    /// calls must share one hash tag.
+    /// Calls in one go, one answer each, in order; no transaction. A script that the server does
+    /// not know yet runs behind the calls after it. In a cluster all keys of all calls must share
+    /// one hash tag.
     ///
     /// # Errors
     /// The outer one when the whole could not be sent or answered, the inner ones by call.
@@ -179,7 +201,7 @@ impl Redis {
         &self,
         calls: &[Call],
     ) -> std::result::Result<Vec<std::result::Result<Value, Fault>>, Fault> {
-        let mut answers = self.send(calls, None).await?;
+        let mut answers = send(&self.inner.link, calls, None).await?;
         answers.truncate(calls.len());
         Ok(answers)
     }
@@ -197,87 +219,10 @@ impl Redis {
         if !replicas.any() || calls.is_empty() {
             return self.pipeline(calls).await;
         }
-        // Half of the call's own time-out, so that the answer "too few" still arrives.
-        let patience = u64::try_from(self.inner.timeout.as_millis() / 2).unwrap_or(u64::MAX);
-        let mut wait = Cmd::new();
-        if replicas.on_disk {
-            wait.arg("WAITAOF").arg(1);
-        } else {
-            wait.arg("WAIT");
-        }
-        wait.arg(replicas.count).arg(patience.max(1));
-        let mut answers = self.send(calls, Some(&wait)).await?;
-        let waited = answers
-            .pop()
-            .unwrap_or_else(|| Err(Fault::answer("none")))?;
-        let reached = match &waited {
-            Value::Int(reached) => u32::try_from(*reached).unwrap_or(0) >= replicas.count,
-            Value::Array(both) => {
-                let least = [1, i64::from(replicas.count)];
-                both.len() == 2
-                    && both
-                        .iter()
-                        .zip(least)
-                        .all(|(has, least)| matches!(has, Value::Int(has) if *has >= least))
-            }
-            _ => false,
-        };
-        if reached {
-            Ok(answers)
-        } else {
-            Err(Fault::too_few_replicas())
-        }
-    }
-
-    /// Sends calls and, behind them on the same connection, `last`.
-    async fn send(
-        &self,
-        calls: &[Call],
-        last: Option<&Cmd>,
-    ) -> std::result::Result<Vec<std::result::Result<Value, Fault>>, Fault> {
-        let mut pipeline = Pipeline::with_capacity(calls.len() + 1);
-        for call in calls {
-            pipeline.add_command(call.cmd().clone());
-        }
-        if let Some(last) = last {
-            pipeline.add_command(last.clone());
-        }
-        let Some(route) = calls.first().map(Call::route) else {
-            return Ok(Vec::new());
-        };
-        let mut answers = self.inner.link.send(&pipeline, route).await?;
-        // A script that the server does not know was not carried out: load it and send it again.
-        let unknown = |answer: &std::result::Result<Value, Fault>| {
-            answer
-                .as_ref()
-                .is_err_and(|fault| fault.code() == "NOSCRIPT")
-        };
-        let again: Vec<usize> = (0..calls.len())
-            .filter(|at| answers.get(*at).is_some_and(unknown))
-            .collect();
-        if again.is_empty() {
-            return Ok(answers);
-        }
-        let mut pipeline = Pipeline::new();
-        for at in &again {
-            if let Some(load) = calls[*at].load() {
-                pipeline.add_command(load);
-            }
-            pipeline.add_command(calls[*at].cmd().clone());
-        }
-        if let Some(last) = last {
-            pipeline.add_command(last.clone());
-        }
-        let mut second = self.inner.link.send(&pipeline, route).await?;
-        if last.is_some()
-            && let (Some(waited), Some(slot)) = (second.pop(), answers.last_mut())
-        {
-            *slot = waited;
-        }
-        for (at, pair) in again.iter().zip(second.chunks_exact_mut(2)) {
-            std::mem::swap(&mut answers[*at], &mut pair[1]);
-        }
-        Ok(answers)
+        let link = self.inner.waiters.take(&self.inner).await?;
+        let waited = written_on(&link, calls, replicas, self.inner.timeout).await;
+        self.inner.waiters.give_back(link);
+        waited
     }
 
     /// A question to every master: one answer each, with the node's address where there are
@@ -288,4 +233,103 @@ impl Redis {
     pub async fn ask_masters(&self, cmd: &Cmd) -> std::result::Result<Vec<(String, Value)>, Fault> {
         self.inner.link.ask_masters(cmd).await
     }
+}
+
+/// Calls on a link of their own, and the replicas that have them.
+async fn written_on(
+    link: &Link,
+    calls: &[Call],
+    replicas: Replicas,
+    timeout: Duration,
+) -> std::result::Result<Answers, Fault> {
+    // Not all of the call's own time-out, so that the answer "too few" still arrives.
+    let patience = u64::try_from(timeout.as_millis() / 4 * 3).unwrap_or(u64::MAX);
+    let mut wait = Cmd::new();
+    if replicas.on_disk {
+        wait.arg("WAITAOF").arg(1);
+    } else {
+        wait.arg("WAIT");
+    }
+    wait.arg(replicas.count).arg(patience.max(1));
+    let mut answers = send(link, calls, Some(&wait)).await?;
+    let waited = answers.pop().unwrap_or_else(|| Err(Fault::answer("none")));
+    // What none of the calls did need not be waited for: their own words say more.
+    if answers.iter().all(std::result::Result::is_err) {
+        return Ok(answers);
+    }
+    let reached = match &waited {
+        Ok(Value::Int(reached)) => u32::try_from(*reached).unwrap_or(0) >= replicas.count,
+        Ok(Value::Array(both)) => {
+            let least = [1, i64::from(replicas.count)];
+            both.len() == 2
+                && both
+                    .iter()
+                    .zip(least)
+                    .all(|(has, least)| matches!(has, Value::Int(has) if *has >= least))
+        }
+        _ => false,
+    };
+    if reached {
+        return Ok(answers);
+    }
+    // A master without its replicas may have been left for another.
+    link.doubt().await;
+    Err(Fault::too_few_replicas(waited.err()))
+}
+
+/// Sends calls and, behind them on the same connection, `last`.
+async fn send(
+    link: &Link,
+    calls: &[Call],
+    last: Option<&Cmd>,
+) -> std::result::Result<Answers, Fault> {
+    let mut pipeline = Pipeline::with_capacity(calls.len() + 1);
+    for call in calls {
+        pipeline.add_command(call.cmd().clone());
+    }
+    if let Some(last) = last {
+        pipeline.add_command(last.clone());
+    }
+    let Some(route) = calls.first().map(Call::route) else {
+        return Ok(Vec::new());
+    };
+    let mut answers = link.send(&pipeline, route).await?;
+    // A script that the server does not know was not carried out: load it and send it again.
+    let unknown = |answer: &std::result::Result<Value, Fault>| {
+        answer
+            .as_ref()
+            .is_err_and(|fault| fault.code() == "NOSCRIPT")
+    };
+    let again: Vec<usize> = (0..calls.len())
+        .filter(|at| answers.get(*at).is_some_and(unknown))
+        .collect();
+    if again.is_empty() {
+        return Ok(answers);
+    }
+    let mut pipeline = Pipeline::new();
+    for at in &again {
+        if let Some(load) = calls[*at].load() {
+            pipeline.add_command(load);
+        }
+        pipeline.add_command(calls[*at].cmd().clone());
+    }
+    if let Some(last) = last {
+        pipeline.add_command(last.clone());
+    }
+    let second = link.send(&pipeline, route).await;
+    let mut second = second.map_err(|mut fault| {
+        if again.len() < calls.len() {
+            fault.ran = Ran::Maybe;
+        }
+        fault
+    })?;
+    if last.is_some()
+        && let (Some(waited), Some(slot)) = (second.pop(), answers.last_mut())
+    {
+        *slot = waited;
+    }
+    for (at, pair) in again.iter().zip(second.chunks_exact_mut(2)) {
+        std::mem::swap(&mut answers[*at], &mut pair[1]);
+    }
+    Ok(answers)
 }

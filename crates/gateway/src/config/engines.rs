@@ -43,6 +43,10 @@ pub struct RedisConfig {
     pub url: Secret,
     /// How the servers stand together.
     pub mode: RedisMode,
+    /// Who asks the Sentinels; `None`: their default user.
+    pub sentinel_user: Option<String>,
+    /// With which password; `None`: without.
+    pub sentinel_password: Option<Secret>,
     /// What every key begins with.
     pub prefix: String,
     /// Longest time for one call.
@@ -97,6 +101,12 @@ pub(super) fn redis(
         Mode::Sentinel => RedisMode::Sentinel(read.some_text("redis.master").to_owned()),
         Mode::Cluster => RedisMode::Cluster,
     };
+    let sentinel_user = Some(read.text("redis.sentinel.user"));
+    let sentinel_user = sentinel_user.filter(|user| !user.is_empty());
+    let sentinel_password = read.secret("redis.sentinel.password");
+    if sentinel_user.is_some() && sentinel_password.is_none() {
+        read.fault("redis.sentinel.user", "needs redis.sentinel.password, too");
+    }
     let prefix = read.text("redis.prefix").to_owned();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':');
     if prefix.is_empty() || prefix.len() > PREFIX_MAX_BYTES || !prefix.bytes().all(fits) {
@@ -119,6 +129,8 @@ pub(super) fn redis(
     RedisConfig {
         url,
         mode,
+        sentinel_user: sentinel_user.map(str::to_owned),
+        sentinel_password,
         prefix,
         timeout: read.timeout("redis.timeout", TIMEOUT),
         strict: read.choice("redis.durability", &strict),

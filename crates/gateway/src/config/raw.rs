@@ -22,6 +22,9 @@ const SECRETS: &[&str] = &[
     "lane.*.webhook.headers",
     "alerts.slack_url",
     "consent.http.token",
+    "redis.url",
+    "redis.sentinel.password",
+    "mongodb.url",
 ];
 /// The map among them, which cannot be a file.
 const SECRET_MAP: &str = "lane.*.webhook.headers";

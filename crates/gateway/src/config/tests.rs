@@ -269,6 +269,29 @@ fn secrets_never_show_in_debug_settings_or_faults() {
 }
 
 #[test]
+fn addresses_of_engines_are_secrets_since_passwords_stand_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sentinels");
+    std::fs::write(&path, "hush-3\n").unwrap();
+    let file = format!(
+        "[redis]\nurl = \"redis://:hush-1@a,b\"\nmode = \"sentinel\"\n[redis.sentinel]\n\
+         user = \"night\"\npassword_file = \"{}\"\n[mongodb]\nurl = \"mongodb://u:hush-2@c\"\n",
+        path.display()
+    );
+    let loaded = load(&file, &[], &[]).unwrap_or_else(|faults| panic!("{faults}"));
+    let shown = format!("{loaded:#?}");
+    assert!(!shown.contains("hush"), "{shown}");
+    let redis = loaded.config.redis;
+    assert_eq!(redis.url.expose(), "redis://:hush-1@a,b");
+    assert_eq!(redis.sentinel_user.as_deref(), Some("night"));
+    assert_eq!(redis.sentinel_password.unwrap().expose(), "hush-3");
+
+    let alone = "[redis.sentinel]\nuser = \"night\"\n";
+    let faults = load(alone, &[], &[]).unwrap_err().to_string();
+    assert!(faults.contains("needs redis.sentinel.password"), "{faults}");
+}
+
+#[test]
 fn a_secret_may_be_a_file_whose_last_newline_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");

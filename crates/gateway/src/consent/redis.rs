@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nightgate_core::{Consent, RecipientKey};
 
-use super::{ConsentBook, ConsentEvent};
+use super::{Act, ConsentBook, ConsentEvent};
 use crate::error::Result;
 use crate::redis::{Call, Fault, Redis, Script};
 
@@ -56,10 +56,14 @@ end
 return new
 ";
 
+/// Where memory is full, whoever withdraws is heard all the same: a few bytes of what is left.
+const GOES_ON: &str = "#!lua flags=allow-oom\n";
+
 /// The book.
 pub struct RedisBook {
     redis: Redis,
     record: Script,
+    withdraw: Script,
 }
 
 impl RedisBook {
@@ -67,7 +71,12 @@ impl RedisBook {
     #[must_use]
     pub fn new(redis: Redis) -> Self {
         let record = Script::new(RECORD);
-        Self { redis, record }
+        let withdraw = Script::new(&format!("{GOES_ON}{RECORD}"));
+        Self {
+            redis,
+            record,
+            withdraw,
+        }
     }
 
     /// The key of a partition. Its hash tag spreads the partitions over a cluster.
@@ -157,7 +166,12 @@ impl ConsentBook for RedisBook {
         let mut calls = Vec::new();
         for (partition, events) in parts {
             for events in events.chunks(EVENTS_MAX) {
-                let mut call = self.record.call(&self.key(partition));
+                let only_withdrawn = events.iter().all(|event| event.act == Act::Withdraw);
+                let script = match only_withdrawn {
+                    true => &self.withdraw,
+                    false => &self.record,
+                };
+                let mut call = script.call(&self.key(partition));
                 for event in events {
                     let identity = entry::identity(event);
                     let entry = entry::entry(&identity, &event.source)?;

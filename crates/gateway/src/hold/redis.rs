@@ -107,7 +107,8 @@ impl RedisHold {
     /// answers.
     pub async fn open(redis: Redis, options: Options) -> Result<Self> {
         let checked = redis.check(options.durability).await?;
-        let (partitions, key) = settle_layout(&redis, &options).await?;
+        let scripts = Scripts::new();
+        let (partitions, key) = settle_layout(&redis, &scripts, &options).await?;
         let keys: Vec<String> = (0..partitions)
             .map(|partition| partition_key(redis.prefix(), partition))
             .collect();
@@ -120,7 +121,7 @@ impl RedisHold {
             hash: Hash { key, partitions },
             horizon: options.horizon,
             checked,
-            scripts: Scripts::new(),
+            scripts,
             cache: Mutex::default(),
             packer: Mutex::default(),
             turn: AtomicUsize::new(0),
@@ -183,7 +184,11 @@ impl RedisHold {
 }
 
 /// Makes or reads what all processes of this hold must agree on: partitions, and the key of hashes.
-async fn settle_layout(redis: &Redis, options: &Options) -> Result<(u32, [u8; 16])> {
+async fn settle_layout(
+    redis: &Redis,
+    scripts: &Scripts,
+    options: &Options,
+) -> Result<(u32, [u8; 16])> {
     const OP: &str = "open the hold";
     let default = if redis.clustered() {
         PARTITIONS_CLUSTER
@@ -204,24 +209,20 @@ async fn settle_layout(redis: &Redis, options: &Options) -> Result<(u32, [u8; 16
             "make a key for the hashes of ids",
         )
     })?;
-    let set = |field: &str| Call::on("HSETNX", &meta).arg(field);
+    let set = |field: &str| scripts.set_new.call(&meta).arg(field);
     let calls = [
         set("layout").arg(LAYOUT),
         set("partitions").arg(wanted),
         set("key").arg(&fresh[..]),
-        Call::on("HMGET", &meta)
-            .arg("layout")
-            .arg("partitions")
-            .arg("key"),
     ];
-    let mut said = redis
-        .written(&calls)
-        .await
-        .map_err(|fault| failed(OP, fault))?;
-    let last = said
-        .pop()
-        .ok_or_else(|| odd(OP))?
-        .map_err(|fault| failed(OP, fault))?;
+    let told = redis.written(&calls).await;
+    for said in told.map_err(|fault| failed(OP, fault))? {
+        said.map_err(|fault| failed(OP, fault))?;
+    }
+    // Asked for itself: a script that the server must learn first runs behind what follows it.
+    let ask = Call::on("HMGET", &meta).arg("layout");
+    let last = redis.call(&ask.arg("partitions").arg("key")).await;
+    let last = last.map_err(|fault| failed(OP, fault))?;
     let fields = wire::array(last).ok_or_else(|| odd(OP))?;
     let [layout, partitions, key] = &fields[..] else {
         return Err(odd(OP));

@@ -40,7 +40,7 @@ use super::columns::leaf::hash_of;
 use super::columns::press::{Flat, Press};
 use super::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use crate::error::{Error, Kind, Result};
-use crate::redis::{Call, Fault, Redis};
+use crate::redis::{Call, Fault, Redis, Script};
 
 const PART: &str = "receipt";
 const FILE: &str = "file receipts";
@@ -128,9 +128,9 @@ impl RedisLog {
 
     /// Files the blocks of one append. Says which places somebody should join to one block: from
     /// the first one and before the second; equal when none.
-    async fn file(&self, blocks: &[Flat]) -> Result<(u64, u64)> {
+    async fn file(&self, blocks: &[Flat], script: &Script) -> Result<(u64, u64)> {
         let keep = self.keep.map(|keep| keep.as_secs().to_string());
-        let call = self.scripts.append.call(&self.key);
+        let call = script.call(&self.key);
         let mut call = call.arg(keep.unwrap_or_default()).arg(blocks.len());
         for block in blocks {
             call = card(call, block).arg(&block.body[..]);
@@ -186,6 +186,13 @@ fn groups(entries: &[u64]) -> Vec<(u64, Vec<u8>)> {
     of_bucket.map(|of| (of[0].0, prints(of))).collect()
 }
 
+/// Whether an event brings a message nearer to its end, which gives back its memory. Such must be
+/// filed where memory is full, or nothing could leave any more. What is decided at ingest comes
+/// with messages that must wait outside.
+const fn makes_room(event: Event) -> bool {
+    !matches!(event, Event::Accepted | Event::Held | Event::Refused)
+}
+
 fn corrupt(what: impl std::fmt::Display) -> Error {
     let op = format!("read receipts: {what} does not read back as it was written");
     Error::new(Kind::Corrupt, PART, op)
@@ -214,7 +221,11 @@ impl ReceiptLog for RedisLog {
             return Ok(());
         }
         let blocks = self.press(&receipts)?;
-        let (from, to) = self.file(&blocks).await?;
+        let script = match receipts.iter().any(|receipt| makes_room(receipt.event)) {
+            true => &self.scripts.append_on,
+            false => &self.scripts.append,
+        };
+        let (from, to) = self.file(&blocks, script).await?;
         if from < to
             && let Err(fault) = self.join(from, to).await
         {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use ::redis::{Cmd, Value};
 use jiff::Timestamp;
 
-use super::{Fault, Redis};
+use super::{Call, Fault, Redis};
 use crate::error::{Error, Kind, Result};
 
 /// The oldest Redis that runs the scripts as they are meant: flags on scripts came with it.
 const VERSION_MIN: u64 = 7;
+/// The oldest Redis that can wait for disks (`WAITAOF`); every Valkey can.
+const WAITAOF_MIN: (u64, u64) = (7, 2);
 
 /// What is asked of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,10 @@ struct Facts {
     eviction: Option<String>,
     aof: Option<bool>,
     fsync: Option<String>,
+    /// Replicas that are connected.
+    replicas: u32,
+    /// Whether the master stops taking writes without them.
+    stops_alone: bool,
 }
 
 impl Redis {
@@ -62,6 +68,7 @@ impl Redis {
             .arg("CONFIG")
             .arg("GET")
             .arg("append*")
+            .arg("min-replicas-*")
             .arg("maxmemory-policy");
         // A managed service forbids CONFIG: what INFO says must do.
         let configs = self.ask_masters(&config).await.unwrap_or_default();
@@ -78,22 +85,54 @@ impl Redis {
                 facts.read_config(value);
             }
             facts.judge(name, durability, &mut checked)?;
+            self.judge_replicas(name, &facts, &mut checked)?;
         }
         Ok(checked)
     }
 
-    /// The server's own clock; of a cluster, one master's.
+    /// Whether replicas can be waited for as the options ask, and what a failover may lose.
+    fn judge_replicas(&self, name: &str, facts: &Facts, checked: &mut Checked) -> Result<()> {
+        let (place, wanted) = (place(name), self.inner.replicas);
+        if wanted.on_disk {
+            if !facts.valkey
+                && facts
+                    .version_parts()
+                    .is_some_and(|parts| parts < WAITAOF_MIN)
+            {
+                let (major, minor) = WAITAOF_MIN;
+                return Err(refused(format!(
+                    "the server{place} cannot wait for disks, as `replicas_on_disk` asks: install \
+                     Redis {major}.{minor} or later, or any Valkey, or say `replicas_on_disk = \
+                     false`"
+                )));
+            }
+            if facts.aof == Some(false) {
+                return Err(refused(format!(
+                    "`appendonly`{place} is `no`, so there is no disk to wait for, as \
+                     `replicas_on_disk` asks: set it to `yes`"
+                )));
+            }
+        }
+        let may_move = self.inner.link.sentinels() || facts.replicas > 0;
+        if may_move && wanted.count == 0 && !facts.stops_alone {
+            checked.warnings.push(format!(
+                "no answer waits for a replica, and a master{place} that is cut off goes on taking \
+                 messages, which a failover loses: say `replicas = 1`, or at least set \
+                 `min-replicas-to-write` to 1"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The server's own clock; of a cluster, that of one master, the same for all who ask.
     ///
     /// # Errors
     /// `Unavailable` when it does not answer.
     pub async fn time(&self) -> Result<Timestamp> {
         let doing = |fault: Fault| fault.error("redis", "ask the server for the time");
-        let mut cmd = Cmd::new();
-        cmd.arg("TIME");
-        let mut nodes = self.ask_masters(&cmd).await.map_err(doing)?;
-        let value = nodes.pop().map(|(_, value)| value);
-        let parts: Option<(i64, i64)> =
-            value.and_then(|value| ::redis::from_redis_value(value).ok());
+        let call = Call::about(self.prefix(), "TIME");
+        let value = self.call(&call).await.map_err(doing)?;
+        let parts: Option<(i64, i64)> = ::redis::from_redis_value(value).ok();
         parts
             .and_then(|(seconds, micros)| {
                 let nanos = i32::try_from(micros.checked_mul(1000)?).ok()?;
@@ -137,6 +176,9 @@ impl Facts {
                 "role" => self.role = Some(value.to_owned()),
                 "maxmemory_policy" => self.eviction = Some(value.to_owned()),
                 "aof_enabled" => self.aof = Some(value == "1"),
+                "connected_slaves" => self.replicas = value.parse().unwrap_or(0),
+                // Told only where the master counts them.
+                "min_slaves_good_slaves" => self.stops_alone = true,
                 _ => {}
             }
         }
@@ -145,6 +187,10 @@ impl Facts {
     fn read_config(&mut self, value: &Value) {
         let pairs: Vec<(String, String)> =
             ::redis::from_redis_value(value.clone()).unwrap_or_default();
+        let zero = |name: &str| pairs.iter().any(|(key, value)| key == name && value == "0");
+        self.stops_alone |= pairs.iter().any(|(key, _)| key == "min-replicas-to-write")
+            && !zero("min-replicas-to-write")
+            && !zero("min-replicas-max-lag");
         for (key, value) in pairs {
             match key.as_str() {
                 "maxmemory-policy" => self.eviction = Some(value),
@@ -155,21 +201,23 @@ impl Facts {
         }
     }
 
+    /// Its major and minor number.
+    fn version_parts(&self) -> Option<(u64, u64)> {
+        let mut parts = self.version.as_deref()?.split('.').map(str::parse);
+        let major = parts.next()?.ok()?;
+        Some((
+            major,
+            parts.next().and_then(|minor| minor.ok()).unwrap_or(0),
+        ))
+    }
+
     fn judge(&self, name: &str, durability: Durability, checked: &mut Checked) -> Result<()> {
-        let place = if name.is_empty() {
-            String::new()
-        } else {
-            format!(" of {name}")
-        };
+        let place = place(name);
         let kind = if self.valkey { "valkey" } else { "redis" };
         let version = self.version.as_deref().unwrap_or("unknown");
         checked.version = format!("{kind} {version}");
-        let major: Option<u64> = version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok());
-        match major {
-            Some(major) if !self.valkey && major < VERSION_MIN => {
+        match self.version_parts() {
+            Some((major, _)) if !self.valkey && major < VERSION_MIN => {
                 return Err(refused(format!(
                     "the server{place} is Redis {version}: install Redis {VERSION_MIN} or later, \
                      or any Valkey"
@@ -237,6 +285,14 @@ impl Facts {
             }
         }
         faults
+    }
+}
+
+/// Which node of several a sentence is about.
+fn place(name: &str) -> String {
+    match name.is_empty() {
+        true => String::new(),
+        false => format!(" of {name}"),
     }
 }
 

@@ -7,6 +7,10 @@ use crate::error::{Error, Kind};
 /// Longest piece of a server's own words in an error: it may quote what it was sent.
 const WORDS_MAX: usize = 160;
 
+/// Said behind the words of a server that wants a password, or another one.
+const LOGIN: &str = ": look at the name and password in `redis.url`, and, of Sentinels, in \
+                     `redis.sentinel`";
+
 /// Whether a call that failed may have been carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
@@ -57,12 +61,28 @@ impl Fault {
         }
     }
 
-    pub(super) fn too_few_replicas() -> Self {
+    /// `why`: what the server said instead of how many.
+    pub(super) fn too_few_replicas(why: Option<Self>) -> Self {
+        let few = "the master has it, but too few replicas said so in time; see `replicas`";
+        let text = match &why {
+            Some(why) => format!("{few} ({})", why.text),
+            None => few.to_owned(),
+        };
         Self {
             kind: Kind::Unavailable,
             ran: Ran::Maybe,
             code: String::new(),
-            text: "the master has it, but too few replicas said so in time; see `replicas`".into(),
+            text,
+        }
+    }
+
+    /// Everybody waits for replicas already.
+    pub(super) fn busy() -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            ran: Ran::No,
+            code: String::new(),
+            text: "too many calls wait for replicas: they are slow, or gone".into(),
         }
     }
 
@@ -99,14 +119,21 @@ impl From<&RedisError> for Fault {
                 | ServerErrorKind::NoPerm,
             ) => (Kind::Invalid, Ran::No),
             ErrorKind::Server(_) => (Kind::Unavailable, Ran::No),
+            // Who waited for replicas is sent away when the master becomes a replica.
+            ErrorKind::Extension if code == "UNBLOCKED" => (Kind::Unavailable, Ran::Maybe),
             ErrorKind::Extension => (extension(&code), Ran::No),
             _ => (Kind::Invalid, Ran::No),
         };
-        let text = if words.is_empty() {
+        let mut text = if words.is_empty() {
             error.category().to_owned()
         } else {
             words
         };
+        if ["NOAUTH", "WRONGPASS"].contains(&&*code)
+            || error.kind() == ErrorKind::AuthenticationFailed
+        {
+            text.push_str(LOGIN);
+        }
         Self {
             kind,
             ran,
@@ -119,8 +146,8 @@ impl From<&RedisError> for Fault {
 /// Words of the server that the driver has no name for.
 fn extension(code: &str) -> Kind {
     match code {
-        "OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" | "NOQUORUM" | "UNBLOCKED" | "UNKILLABLE"
-        | "FAILOVER" | "INPROG" => Kind::Unavailable,
+        "OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" | "NOQUORUM" | "UNKILLABLE" | "FAILOVER"
+        | "INPROG" => Kind::Unavailable,
         "WRONGTYPE" => Kind::Corrupt,
         _ => Kind::Invalid,
     }

@@ -60,6 +60,18 @@ impl Call {
         }
     }
 
+    /// The command `name` without a key, asked of whoever has the slot of `key`.
+    #[must_use]
+    pub fn about(key: &str, name: &str) -> Self {
+        let mut cmd = Cmd::new();
+        cmd.arg(name);
+        Self {
+            cmd,
+            script: None,
+            slot: Slot::for_key(key),
+        }
+    }
+
     /// The same with one argument more.
     #[must_use]
     pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {

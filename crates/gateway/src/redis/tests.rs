@@ -180,3 +180,118 @@ async fn a_cluster_is_asked_by_slot_and_checked_on_every_master() {
     let error = redis.check(Durability::Strict).await.unwrap_err();
     assert!(error.to_string().contains("noeviction"), "{error}");
 }
+
+/// An answer of a server as the driver reads it.
+fn said(words: &str) -> Fault {
+    let value = ::redis::parse_redis_value(format!("-{words}\r\n").as_bytes()).unwrap();
+    Fault::from(&value.extract_error().unwrap_err())
+}
+
+#[test]
+fn what_servers_say_of_a_failover_is_for_now_and_was_not_carried_out() {
+    let rows = [
+        "READONLY You can't write against a read only replica.",
+        "READONLY You can't write against a read only replica. script: 1f, on @user_script:1.",
+        "LOADING Redis is loading the dataset in memory",
+        "LOADING Valkey is loading the dataset in memory",
+        "CLUSTERDOWN The cluster is down",
+        "CLUSTERDOWN Hash slot not served",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "MOVED 3999 127.0.0.1:6381",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Errors writing to the AOF file: No space left on device",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "NOSCRIPT No matching script. Please use EVAL.",
+        "ERR max number of clients reached",
+    ];
+    for words in rows {
+        let fault = said(words);
+        assert_eq!(
+            (fault.kind, fault.ran),
+            (Kind::Unavailable, Ran::No),
+            "{words}"
+        );
+    }
+    let cut = said("UNBLOCKED force unblock from blocking operation, instance state changed");
+    assert_eq!((cut.kind, cut.ran), (Kind::Unavailable, Ran::Maybe));
+    for words in [
+        "NOAUTH Authentication required.",
+        "WRONGPASS invalid username-password pair",
+    ] {
+        let fault = said(words);
+        assert_eq!(fault.kind, Kind::Invalid);
+        let told = fault.error("redis", "connect").to_string();
+        assert!(
+            told.contains("redis.url") && told.contains("redis.sentinel"),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_became_a_replica_says_unavailable_also_to_who_waits_for_replicas() {
+    let [server, other] = [Server::start(&[]), Server::start(&[])];
+    other.replica_of(&server);
+    let mut options = options(&server);
+    options.replicas.count = 1;
+    let redis = Redis::open(&options).await.unwrap();
+    let write = || [Call::on("SET", "ng:a").arg(1)];
+    redis.written(&write()).await.unwrap();
+    other.ask(&["REPLICAOF", "NO", "ONE"]);
+    server.replica_of(&other);
+    let fault = redis
+        .written(&write())
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap_err();
+    assert_eq!((fault.kind, fault.ran), (Kind::Unavailable, Ran::No));
+    assert_eq!(fault.code(), "READONLY");
+    let error = redis.check(Durability::Relaxed).await.unwrap_err();
+    assert!(
+        error.to_string().contains("give the address of the master"),
+        "{error}"
+    );
+    other.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    server.ask(&["REPLICAOF", "NO", "ONE"]);
+    other.replica_of(&server);
+    redis.written(&write()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_master_without_the_replicas_that_it_must_have_takes_nothing_until_it_has_them() {
+    let [server, other] = [Server::start(&[]), Server::start(&[])];
+    let redis = Redis::open(&options(&server)).await.unwrap();
+    let write = || Call::on("SET", "ng:a").arg(1);
+    redis.call(&write()).await.unwrap();
+    assert!(
+        redis
+            .check(Durability::Strict)
+            .await
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+    server.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let fault = redis.call(&write()).await.unwrap_err();
+    assert_eq!((fault.kind, fault.ran), (Kind::Unavailable, Ran::No));
+    assert_eq!(fault.code(), "NOREPLICAS");
+    other.replica_of(&server);
+    redis.call(&write()).await.unwrap();
+    assert!(
+        redis
+            .check(Durability::Strict)
+            .await
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+    server.ask(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    let warnings = redis.check(Durability::Strict).await.unwrap().warnings;
+    assert!(
+        warnings[0].contains("`min-replicas-to-write` to 1"),
+        "{warnings:?}"
+    );
+}

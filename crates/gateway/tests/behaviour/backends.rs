@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 #[cfg(feature = "mongodb")]
 use crate::mongodb::Server;
+#[cfg(feature = "redis")]
+use crate::redis::server::Kind;
 use crate::world::HORIZON;
 
 type Opening = Pin<Box<dyn Future<Output = Arc<dyn HoldStore>>>>;
@@ -61,12 +63,23 @@ pub(crate) const ALL: &[Backend] = &[
     #[cfg(feature = "redis")]
     Backend {
         name: "redis",
-        open: |dir| Box::pin(async move { crate::redis::world::shared(&dir, 1).await }),
+        open: |dir| {
+            Box::pin(async move { crate::redis::world::shared(Kind::Redis, &dir, 1).await })
+        },
+    },
+    #[cfg(feature = "redis")]
+    Backend {
+        name: "valkey",
+        open: |dir| {
+            Box::pin(async move { crate::redis::world::shared(Kind::Valkey, &dir, 1).await })
+        },
     },
     #[cfg(feature = "redis")]
     Backend {
         name: "redis in four partitions",
-        open: |dir| Box::pin(async move { crate::redis::world::shared(&dir, 4).await }),
+        open: |dir| {
+            Box::pin(async move { crate::redis::world::shared(Kind::Redis, &dir, 4).await })
+        },
     },
     // Two handles with nothing in common but the server.
     #[cfg(feature = "redis")]

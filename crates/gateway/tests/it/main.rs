@@ -21,6 +21,9 @@ mod cli_settings;
 mod cli_stores;
 #[cfg(test)]
 mod edges;
+#[cfg(feature = "redis")]
+#[cfg(test)]
+mod failover;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]

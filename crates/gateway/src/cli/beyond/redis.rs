@@ -14,7 +14,7 @@ use crate::hold::HoldStore;
 use crate::hold::redis::{Options, RedisHold};
 use crate::receipt::ReceiptLog;
 use crate::receipt::redis::RedisLog;
-use crate::redis::{Durability, Mode, Redis, RedisOptions, Replicas};
+use crate::redis::{Durability, Mode, Redis, RedisOptions, Replicas, SentinelLogin};
 use crate::release::budget::Budget;
 use crate::release::budget::redis::RedisBudget;
 use crate::release::skew::SharedClock;
@@ -52,8 +52,13 @@ impl RedisWay {
             count: config.replicas,
             on_disk: config.replicas_on_disk,
         };
+        let sentinel = SentinelLogin {
+            user: config.sentinel_user.clone(),
+            password: config.sentinel_password.clone(),
+        };
         RedisOptions {
             mode,
+            sentinel,
             prefix: config.prefix.clone(),
             timeout: config.timeout,
             replicas,

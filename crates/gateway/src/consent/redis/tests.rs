@@ -219,3 +219,17 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn whoever_withdraws_is_heard_where_memory_is_full_and_nobody_else() {
+    let server = Server::start(&[]);
+    let book = book(&server).await;
+    book.record(many(0, 10)).await.unwrap();
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    let granted = book.record(many(10, 11)).await.unwrap_err();
+    assert_eq!(granted.kind, Kind::Unavailable);
+    let withdraws = event("+821000000000", Act::Withdraw, 1_800_000_000);
+    assert_eq!(book.record(vec![withdraws]).await.unwrap(), 1);
+    let consent = book.look_up(&[key("+821000000000")]).await.unwrap()[0];
+    assert!(consent.general.unwrap().withdrawn_at.is_some(), "at once");
+}

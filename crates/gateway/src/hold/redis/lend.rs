@@ -108,7 +108,9 @@ impl RedisHold {
             let call = call.arg(ask.lane.as_str()).arg(&sortable(ask.now)[..]);
             let call = call.arg(counted(ask.now)).arg(&sortable(until)[..]);
             let call = call.arg(want).arg(first).arg(last).arg(&pick);
-            let said = self.ask(&call, OP).await?;
+            // Waits as a put does: a loan that a failover loses is lent twice at once, and a master
+            // that was left would lend what its successor lends.
+            let said = self.write_one(call, OP).await?;
             let loan = read_loan(said, ask).ok_or_else(|| odd(OP))?;
             let count = loan.count;
             self.open_loan(partition, loan, until, lent).await?;

@@ -402,9 +402,10 @@ impl RedisHold {
             None => ALL_LANES.to_owned(),
         };
         let call = match paused {
-            true => Call::on("HSETNX", &self.stops())
-                .arg(field)
-                .arg(now.to_string()),
+            true => {
+                let call = self.scripts.set_new.call(&self.stops());
+                call.arg(field).arg(now.to_string())
+            }
             false => Call::on("HDEL", &self.stops()).arg(field),
         };
         self.write_one(call, "set or lift a stop").await.map(drop)

@@ -15,6 +15,10 @@ const IDS: &str = include_str!("lua/ids.lua");
 const BACK: &str = include_str!("lua/back.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 
+/// Sets a field that is not there. Also where memory is full: a gateway must start there to drain
+/// it, and a person's stop be heard.
+const SET_NEW: &str = "return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])";
+
 /// Every script.
 pub(super) struct Scripts {
     pub(super) put: Script,
@@ -34,6 +38,7 @@ pub(super) struct Scripts {
     pub(super) packs: Script,
     pub(super) alive: Script,
     pub(super) search: Script,
+    pub(super) set_new: Script,
 }
 
 impl Scripts {
@@ -57,6 +62,7 @@ impl Scripts {
             packs: of(&[READS, LIB, IDS, include_str!("lua/packs.lua")]),
             search: of(&[READS, LIB, IDS, include_str!("lua/search.lua")]),
             alive: of(&[READS, LIB, IDS, include_str!("lua/alive.lua")]),
+            set_new: of(&[GOES_ON, SET_NEW]),
         }
     }
 }

@@ -135,10 +135,15 @@ end
 return {tonumber(start), found}
 ";
 
+/// Goes on where memory is full; also at the start, or nobody could drain it.
+const GOES_ON: &str = "#!lua flags=allow-oom\n";
+
 /// The log's scripts.
 pub(super) struct Scripts {
     pub(super) open: Script,
     pub(super) append: Script,
+    /// The same for what makes room.
+    pub(super) append_on: Script,
     pub(super) join: Script,
     pub(super) read: Script,
 }
@@ -147,9 +152,10 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let with_cards = |text| Script::new(&format!("{COMMON}{text}"));
         Self {
-            open: Script::new(OPEN),
+            open: Script::new(&format!("{GOES_ON}{OPEN}")),
             append: with_cards(APPEND),
-            join: with_cards(JOIN),
+            append_on: Script::new(&format!("{GOES_ON}{COMMON}{APPEND}")),
+            join: Script::new(&format!("{GOES_ON}{COMMON}{JOIN}")),
             read: with_cards(READ),
         }
     }

@@ -329,3 +329,33 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn where_memory_is_full_what_leaves_is_filed_and_what_comes_in_is_not() {
+    let server = quick();
+    let log = open(&server, None).await;
+    log.append(vec![receipt("a", Event::Held, 1)])
+        .await
+        .unwrap();
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    for event in [Event::Accepted, Event::Held, Event::Refused] {
+        let full = log.append(vec![receipt("b", event, 1)]).await.unwrap_err();
+        assert_eq!(full.kind, Kind::Unavailable, "{event:?}");
+    }
+    let log = self::open(&server, None).await;
+    // As many as make small blocks be joined.
+    for second in 0..130 {
+        log.append(vec![
+            receipt("a", Event::Held, second),
+            receipt("a", Event::Attempted, second),
+        ])
+        .await
+        .unwrap();
+    }
+    log.append(vec![receipt("a", Event::Delivered, 200)])
+        .await
+        .unwrap();
+    assert_eq!(log.known(&[id("a"), id("b")]).await.unwrap(), [true, false]);
+    assert_eq!(all(&log).await.len(), 262);
+    assert!(cards(&server) < 100, "joined");
+}

@@ -45,6 +45,9 @@ const RESTED: Duration = Duration::from_secs(2);
 /// A lane that nobody uses is forgotten after so long; by then its bucket has long been full.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
+/// A bucket is small and has been there for long: where memory is full the lanes must go on, or
+/// nothing would ever make room.
+const GOES_ON: &str = "#!lua flags=allow-oom\n";
 /// `now` by the server's clock, in microseconds.
 const SERVER_TIME: &str = "local t = redis.call('TIME') local now = t[1] * 1000000 + t[2]\n";
 
@@ -142,8 +145,8 @@ impl RedisBudget {
 
     fn timed(redis: Redis, time: &str, told: Option<Arc<dyn Clock>>) -> Self {
         let scripts = Scripts {
-            take: Script::new(&format!("{time}{TAKE}")),
-            give_back: Script::new(&format!("{time}{GIVE_BACK}")),
+            take: Script::new(&format!("{GOES_ON}{time}{TAKE}")),
+            give_back: Script::new(&format!("{GOES_ON}{time}{GIVE_BACK}")),
             told,
         };
         Self {

@@ -1,5 +1,5 @@
-//! Real servers for tests: `redis-server` of the system on free loopback ports, each in a folder of
-//! its own, killed when dropped. A missing binary fails the test.
+//! Real servers for tests: `redis-server` or `valkey-server` on free loopback ports, each in a
+//! folder of its own, killed when dropped. A missing binary fails the test.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,9 +7,36 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// Which program a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `redis-server` of the system.
+    Redis,
+    /// `valkey-server`, or what `NIGHTGATE_TEST_VALKEY` names.
+    Valkey,
+    /// A Sentinel: `redis-server --sentinel`. Its options are lines of its file.
+    Sentinel,
+}
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Names the Valkey that scripts/test.sh has fetched.
+const VALKEY: &str = "NIGHTGATE_TEST_VALKEY";
+
+impl Kind {
+    fn binary(self) -> String {
+        match self {
+            Self::Redis | Self::Sentinel => "redis-server".to_owned(),
+            Self::Valkey => std::env::var(VALKEY).unwrap_or_else(|_| "valkey-server".to_owned()),
+        }
+    }
+}
+
 /// One server.
 pub(crate) struct Server {
+    kind: Kind,
     child: Child,
+    pid: String,
     port: u16,
     dir: tempfile::TempDir,
     options: Vec<String>,
@@ -19,15 +46,23 @@ impl Server {
     /// Starts one with `appendonly yes`, `appendfsync always`, no eviction and then `options`, as
     /// in `["--maxmemory", "32mb"]`.
     pub(crate) fn start(options: &[&str]) -> Self {
+        Self::of(Kind::Redis, options)
+    }
+
+    /// The same of another kind.
+    pub(crate) fn of(kind: Kind, options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         // Somebody else may take a free port before the server does: then take another.
         for _ in 0..20 {
             let port = free_port(&options);
-            let mut child = spawn(dir.path(), port, &options);
-            if ready(dir.path(), port) {
+            let mut child = spawn(kind, dir.path(), port, &options);
+            if ready(dir.path(), port, &options) {
+                let pid = pid(port, &options);
                 return Self {
+                    kind,
                     child,
+                    pid,
                     port,
                     dir,
                     options,
@@ -38,12 +73,47 @@ impl Server {
             let _ = std::fs::remove_file(dir.path().join("log"));
         }
         let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-        panic!("redis-server does not start:\n{log}");
+        panic!("{} does not start:\n{log}", kind.binary());
     }
 
     /// The address of it.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `kill -STOP` or `kill -CONT`: it is there and does nothing, until it goes on.
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let done = kill.args([&format!("-{name}"), &self.pid]).status();
+        assert!(done.unwrap().success(), "kill -{name}");
+    }
+
+    /// Makes it a replica of `master`, and waits until it has all of it.
+    pub(crate) fn replica_of(&self, master: &Self) {
+        self.ask(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
+        let linked = || {
+            // Its log is written anew from what it was sent: until then nothing is on its disk.
+            let info = self.ask(&["INFO"]);
+            info.contains("master_link_status:up")
+                && info.contains("aof_rewrite_in_progress:0")
+                && info.contains("aof_rewrite_scheduled:0")
+        };
+        wait("the replica is linked", || {
+            linked() && master.replicas() > 0
+        });
+    }
+
+    /// Replicas that it has and that keep up.
+    pub(crate) fn replicas(&self) -> usize {
+        let info = self.ask(&["INFO", "replication"]);
+        info.lines()
+            .filter(|line| line.starts_with("slave") && line.contains("state=online"))
+            .count()
     }
 
     /// `kill -9`.
@@ -57,26 +127,28 @@ impl Server {
     pub(crate) fn restart(&mut self) {
         self.kill();
         let _ = std::fs::remove_file(self.dir.path().join("log"));
-        self.child = spawn(self.dir.path(), self.port, &self.options);
+        self.child = spawn(self.kind, self.dir.path(), self.port, &self.options);
         assert!(
-            ready(self.dir.path(), self.port),
-            "redis-server does not come back"
+            ready(self.dir.path(), self.port, &self.options),
+            "{} does not come back",
+            self.kind.binary()
         );
+        self.pid = pid(self.port, &self.options);
     }
 
     /// One command in plain words, for settings and figures; the raw answer.
     pub(crate) fn ask(&self, words: &[&str]) -> String {
-        ask(self.port, words).unwrap()
+        ask(self.port, &self.options, words, PATIENCE).unwrap()
+    }
+
+    /// The same of one that may be gone, or stopped.
+    pub(crate) fn try_ask(&self, words: &[&str]) -> Option<String> {
+        ask(self.port, &self.options, words, PATIENCE / 20).ok()
     }
 
     /// The processor time it has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let info = self.ask(&["INFO", "server"]);
-        let pid = info
-            .lines()
-            .find_map(|line| line.strip_prefix("process_id:"))
-            .unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
         let after = stat.rsplit_once(") ").unwrap().1;
         let ticks = |at: usize| after.split(' ').nth(at).unwrap().parse::<f64>().unwrap();
         (ticks(11) + ticks(12)) / 100.0
@@ -98,14 +170,38 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts three masters and joins them.
     pub(crate) fn start() -> Self {
-        let nodes: Vec<Server> = (0..3)
-            .map(|_| Server::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
-            .collect();
+        Self::of(Kind::Redis, 3, 0)
+    }
+
+    /// Starts three masters with a replica each. A master that does not answer for a second is
+    /// followed by its replica.
+    pub(crate) fn with_replicas(kind: Kind) -> Self {
+        let cluster = Self::of(kind, 6, 1);
+        let linked = |node: &Server| {
+            let info = node.ask(&["INFO", "replication"]);
+            info.contains("role:master") || info.contains("master_link_status:up")
+        };
+        wait("replicas are linked", || {
+            cluster.nodes.iter().all(linked) && cluster.masters().len() == 3
+        });
+        cluster
+    }
+
+    fn of(kind: Kind, nodes: usize, replicas: usize) -> Self {
+        let timeout = if replicas > 0 { "1000" } else { "2000" };
+        let settings = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            timeout,
+        ];
+        let nodes: Vec<Server> = (0..nodes).map(|_| Server::of(kind, &settings)).collect();
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]);
         for node in &nodes {
             create.arg(format!("127.0.0.1:{}", node.port));
         }
+        create.args(["--cluster-replicas", &replicas.to_string()]);
         let created = create
             .arg("--cluster-yes")
             .output()
@@ -117,8 +213,22 @@ impl Cluster {
         );
         let cluster = Self { nodes };
         let known = |node: &Server| node.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
-        wait(|| cluster.nodes.iter().all(known));
+        wait("the cluster is whole", || cluster.nodes.iter().all(known));
         cluster
+    }
+
+    /// Which nodes answer as masters that have a slot.
+    pub(crate) fn masters(&self) -> Vec<usize> {
+        let masters = |node: &Server| {
+            let said = node.try_ask(&["CLUSTER", "NODES"]).unwrap_or_default();
+            let mine = said.lines().find(|line| line.contains("myself"));
+            // Eight words, and then its slots.
+            mine.is_some_and(|it| it.contains("master") && it.split(' ').count() > 8)
+        };
+        let all = self.nodes.iter().enumerate();
+        all.filter(|(_, node)| masters(node))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     /// The addresses, in one URL.
@@ -134,31 +244,53 @@ impl Cluster {
 
 /// Started by a shell that kills it when its own input ends: also when this process does, whose
 /// statics nobody drops.
-const GUARD: &str = "redis-server \"$@\" & server=$!; \
+const GUARD: &str = "\"$0\" \"$@\" & server=$!; \
                      read -r never; kill -9 $server; wait $server 2>/dev/null";
 
-fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
+fn spawn(kind: Kind, dir: &Path, port: u16, options: &[String]) -> Child {
+    let binary = kind.binary();
+    let version = Command::new(&binary).arg("--version").output();
+    version.unwrap_or_else(|error| {
+        panic!("run {binary}: scripts/test.sh installs it, or name it in {VALKEY}: {error}")
+    });
+    let port = port.to_string();
     let mut command = Command::new("sh");
+    command.args(["-c", GUARD, &binary]);
+    if kind == Kind::Sentinel {
+        let lines = options.join("\n");
+        let file = format!("port {port}\nbind 127.0.0.1\nlogfile log\n{lines}\n");
+        // A Sentinel writes what it learns into its file; one that comes back reads it there.
+        if !dir.join("conf").exists() {
+            std::fs::write(dir.join("conf"), file).unwrap();
+        }
+        command.args(["conf", "--sentinel"]);
+    } else {
+        command
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+            .args([
+                "--appendfsync",
+                "always",
+                "--maxmemory-policy",
+                "noeviction",
+            ])
+            .args(["--repl-diskless-sync-delay", "0"])
+            .args(["--port", &port, "--logfile", "log"])
+            .args(options);
+    }
     command
-        .args(["-c", GUARD, "redis-server"])
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
-        .args([
-            "--appendfsync",
-            "always",
-            "--maxmemory-policy",
-            "noeviction",
-        ])
-        .args(["--port", &port.to_string(), "--logfile", "log"])
-        .args(options)
         .current_dir(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let version = Command::new("redis-server").arg("--version").output();
-    version.unwrap_or_else(|error| {
-        panic!("run redis-server: install the package `redis-server`: {error}")
-    });
     command.spawn().unwrap()
+}
+
+fn pid(port: u16, options: &[String]) -> String {
+    let info = ask(port, options, &["INFO", "server"], PATIENCE).unwrap();
+    let pid = info
+        .lines()
+        .find_map(|line| line.strip_prefix("process_id:"));
+    pid.unwrap().trim().to_owned()
 }
 
 /// A port that nobody has; of a cluster's node also the one 10,000 above it.
@@ -183,16 +315,16 @@ fn free_port(options: &[String]) -> u16 {
 }
 
 /// Whether the server of this folder answers at this port, and not somebody else's.
-fn ready(dir: &Path, port: u16) -> bool {
+fn ready(dir: &Path, port: u16, options: &[String]) -> bool {
     for _ in 0..2000 {
         let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
         if log.contains("Failed listening on port") {
             return false;
         }
         let begun = log.rsplit("Server initialized").next().unwrap_or_default();
-        if begun.contains("Ready to accept connections")
-            && ask(port, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG"))
-        {
+        let begun = begun.contains("Ready to accept connections") || log.contains("Sentinel ID is");
+        let ping = || ask(port, options, &["PING"], PATIENCE);
+        if begun && ping().is_ok_and(|answer| answer.starts_with("+PONG")) {
             return true;
         }
         pause();
@@ -200,14 +332,15 @@ fn ready(dir: &Path, port: u16) -> bool {
     false
 }
 
-fn wait(done: impl Fn() -> bool) {
+/// Waits until it is so, 20 seconds at most.
+pub(crate) fn wait(what: &str, done: impl Fn() -> bool) {
     for _ in 0..2000 {
         if done() {
             return;
         }
         pause();
     }
-    panic!("the servers do not come together");
+    panic!("after 20 seconds still not: {what}");
 }
 
 #[expect(
@@ -219,9 +352,27 @@ fn pause() {
 }
 
 /// Speaks the protocol by hand, so that no test depends on what it tests.
-fn ask(port: u16, words: &[&str]) -> std::io::Result<String> {
+fn ask(
+    port: u16,
+    options: &[String],
+    words: &[&str],
+    patience: Duration,
+) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(patience))?;
+    // As options of a server, and as a line of a Sentinel's file.
+    let given = options.iter().position(|option| option == "--requirepass");
+    let given = given.and_then(|at| options.get(at + 1)).map(String::as_str);
+    let line = options
+        .iter()
+        .find_map(|it| it.strip_prefix("requirepass "));
+    if let Some(password) = given.or(line) {
+        say(&mut stream, &["AUTH", password])?;
+    }
+    say(&mut stream, words)
+}
+
+fn say(stream: &mut TcpStream, words: &[&str]) -> std::io::Result<String> {
     let mut text = format!("*{}\r\n", words.len());
     for word in words {
         text.push_str(&format!("${}\r\n{word}\r\n", word.len()));

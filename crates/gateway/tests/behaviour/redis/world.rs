@@ -9,22 +9,27 @@ use nightgate::hold::redis::{Options, RedisHold};
 use nightgate::redis::{Redis, RedisOptions};
 use nightgate::secret::Secret;
 
-use super::server::Server;
+use super::server::{Kind, Server};
 use crate::world::HORIZON;
 
 /// Ids in one table of a process: so few that tests have several.
 const CHAPTER_IDS: usize = 100;
 
-static SERVER: OnceLock<Server> = OnceLock::new();
+static REDIS: OnceLock<Server> = OnceLock::new();
+static VALKEY: OnceLock<Server> = OnceLock::new();
 
-/// A hold of the common server for this folder. Another process that is given the folder finds the
-/// server's address in it.
-pub(crate) async fn shared(dir: &Path, partitions: u32) -> Arc<dyn HoldStore> {
+/// A hold of the common server of this kind for this folder. Another process that is given the
+/// folder finds the server's address in it.
+pub(crate) async fn shared(kind: Kind, dir: &Path, partitions: u32) -> Arc<dyn HoldStore> {
     std::fs::create_dir_all(dir).unwrap();
     let told = dir.join("redis.url");
+    let server = match kind {
+        Kind::Valkey => &VALKEY,
+        _ => &REDIS,
+    };
     let url = std::fs::read_to_string(&told).unwrap_or_else(|_| {
-        let url = SERVER
-            .get_or_init(|| Server::start(&["--appendfsync", "always"]))
+        let url = server
+            .get_or_init(|| Server::of(kind, &["--appendfsync", "always"]))
             .url();
         std::fs::write(&told, &url).unwrap();
         url
@@ -38,7 +43,10 @@ pub(crate) async fn shared(dir: &Path, partitions: u32) -> Arc<dyn HoldStore> {
 
 /// Two such holds over one.
 pub(crate) async fn both(dir: &Path) -> [Arc<dyn HoldStore>; 2] {
-    [shared(dir, 1).await, shared(dir, 1).await]
+    [
+        shared(Kind::Redis, dir, 1).await,
+        shared(Kind::Redis, dir, 1).await,
+    ]
 }
 
 /// A hold with the horizon of these tests.

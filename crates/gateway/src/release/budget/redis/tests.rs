@@ -291,3 +291,37 @@ async fn without_the_server_nothing_leaves() {
     lane.unused(5);
     lane.rest(clock.monotonic()).await;
 }
+
+#[tokio::test]
+async fn a_full_server_gives_leave_all_the_same_or_nothing_would_ever_make_room() {
+    let server = server();
+    let redis = open(&server).await;
+    let mut world = World::new(&redis, "main", 1, pace(1_000, 1_000, 0));
+    assert_eq!(world.take(0, 10).await.messages, 10);
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(server.ask(&["SET", "x", "1"]).starts_with("-OOM"));
+    world.clock.advance(Duration::from_secs(1));
+    assert!(world.take(0, 10).await.messages > 0);
+    let now = world.clock.monotonic();
+    world.nodes[0].rest(now).await;
+}
+
+#[tokio::test]
+async fn a_pace_goes_on_at_a_master_that_knows_none_of_it_and_gives_half_a_burst_more_at_most() {
+    let server = server();
+    let redis = open(&server).await;
+    let mut world = World::new(&redis, "main", 1, pace(1_000, 400, 0));
+    let mut before = 0;
+    for _ in 0..100 {
+        before += world.take(0, 1_000).await.messages;
+        world.clock.advance(Duration::from_millis(10));
+    }
+    // A replica that had received nothing yet, and no script.
+    server.ask(&["FLUSHALL"]);
+    server.ask(&["SCRIPT", "FLUSH"]);
+    let after = world.take(0, 1_000).await.messages;
+    assert!(
+        before <= 1_400 && after > 0 && after <= 200,
+        "{before}, {after}"
+    );
+}
