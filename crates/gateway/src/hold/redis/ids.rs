@@ -176,11 +176,8 @@ impl RedisHold {
             told.iter().map(|text| Told::read(bytes(text)?)).collect();
         let told = told?;
         let last = ask.upto + told.len() as u64;
-        let all = (ask.upto + 1..).zip(told);
-        // Their texts live shorter than what was written.
-        let wrote = wrote.map(|(block, told)| -> (u64, Told<'_>) { (block, told) });
-        let all = all.chain(wrote);
-        self.note(partition, ask.epoch, all, last);
+        self.note(partition, ask.epoch, (ask.upto + 1..).zip(told), last);
+        self.note(partition, ask.epoch, wrote, last);
         Some(())
     }
 
