@@ -23,7 +23,9 @@ async fn hold(cluster: &Cluster, replicas: u32) -> RedisHold {
         horizon: HORIZON,
         ..Options::default()
     };
-    RedisHold::open(redis, wanted).await.unwrap()
+    // A replica that has just come is sent nothing for a second.
+    let open = || RedisHold::open(redis.clone(), wanted.clone());
+    until_answered("open", open).await
 }
 
 /// Waits until another has the slots of `old`.

@@ -103,9 +103,20 @@ impl Server {
                 && info.contains("aof_rewrite_in_progress:0")
                 && info.contains("aof_rewrite_scheduled:0")
         };
-        wait("the replica is linked", || {
-            linked() && master.replicas() > 0
-        });
+        wait("the replica is linked", || linked() && master.reaches());
+    }
+
+    /// Whether all replicas have what is written here now. One that has just come is sent what is
+    /// written only once it has spoken, a second later.
+    fn reaches(&self) -> bool {
+        let all = self.replicas().max(1).to_string();
+        let tried = || -> std::io::Result<String> {
+            let mut stream = connect(self.port, &self.options, PATIENCE)?;
+            say(&mut stream, &["SET", "reached", "1"])?;
+            say(&mut stream, &["DEL", "reached"])?;
+            say(&mut stream, &["WAIT", &all, "5000"])
+        };
+        tried().is_ok_and(|reached| reached == format!(":{all}\r\n"))
     }
 
     /// Replicas that it has and that keep up.
@@ -358,6 +369,10 @@ fn ask(
     words: &[&str],
     patience: Duration,
 ) -> std::io::Result<String> {
+    say(&mut connect(port, options, patience)?, words)
+}
+
+fn connect(port: u16, options: &[String], patience: Duration) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(patience))?;
     // As options of a server, and as a line of a Sentinel's file.
@@ -369,7 +384,7 @@ fn ask(
     if let Some(password) = given.or(line) {
         say(&mut stream, &["AUTH", password])?;
     }
-    say(&mut stream, words)
+    Ok(stream)
 }
 
 fn say(stream: &mut TcpStream, words: &[&str]) -> std::io::Result<String> {
