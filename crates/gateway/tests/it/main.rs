@@ -33,7 +33,7 @@ mod million;
 mod schema;
 #[cfg(test)]
 mod secrets;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "mongodb", feature = "redis"))]
 #[cfg(test)]
 mod several;
 #[cfg(test)]
