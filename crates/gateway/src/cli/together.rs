@@ -23,8 +23,8 @@ pub(crate) struct Together {
 }
 
 impl Together {
-    /// As the hold of `config` allows it: on Redis and MongoDB rates are shared and clocks compared,
-    /// elsewhere each gateway keeps to its own.
+    /// As the hold of `config` allows it: on Redis and MongoDB rates are shared and clocks
+    /// compared, elsewhere each gateway keeps to its own.
     ///
     /// # Errors
     /// When what is shared cannot be reached.

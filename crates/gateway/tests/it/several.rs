@@ -33,17 +33,23 @@ struct Place {
     /// Messages a second, of all gateways together.
     rate: usize,
     burst: usize,
+    slow_start: &'static str,
     /// Ends with the test.
     _server: Box<dyn Any>,
 }
 
 impl Place {
     fn config(&self, receiver: &Receiver) -> String {
-        let Self { rate, burst, .. } = self;
+        let Self {
+            rate,
+            burst,
+            slow_start,
+            ..
+        } = self;
         let lane = format!(
-            "rate = {rate}\nburst = {burst}\nunknown_informational = \"retry\"\n\
-             unknown_advertising = \"bury\"\nbackoff_min = \"100ms\"\n\
-             backoff_max = \"200ms\"\nattempts_max = 50\n"
+            "rate = {rate}\nburst = {burst}\nslow_start = \"{slow_start}\"\n\
+             unknown_informational = \"retry\"\nunknown_advertising = \"bury\"\n\
+             backoff_min = \"100ms\"\nbackoff_max = \"200ms\"\nattempts_max = 50\n"
         );
         let lane = receiver.lane(
             "timeout = \"2s\"\nconnect_timeout = \"1s\"\nbatch_max = 25",

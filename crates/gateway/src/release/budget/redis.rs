@@ -1,7 +1,8 @@
 //! One lane's pace, kept together by all gateways that share a Redis.
 //!
 //! A bucket for each lane: one key, filled and emptied by one script, by the server's clock. How it
-//! is taken from, and why the receiver never gets more than rate x t + burst, stands in `slices.rs`.
+//! is taken from, and why the receiver never gets more than rate x t + burst, stands in
+//! `slices.rs`.
 
 #[cfg(test)]
 mod tests;

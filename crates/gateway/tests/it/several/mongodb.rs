@@ -22,6 +22,7 @@ fn mongodb() -> Place {
         messages: 300,
         rate: 30,
         burst: 90,
+        slow_start: "5s",
         _server: Box::new(()),
     }
 }

@@ -27,6 +27,7 @@ fn redis() -> Place {
         messages: 3_000,
         rate: 400,
         burst: 50,
+        slow_start: "60s",
         _server: Box::new(server),
     }
 }

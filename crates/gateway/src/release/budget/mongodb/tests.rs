@@ -13,8 +13,8 @@ use crate::mongodb::tests::anew;
 use crate::release::budget::slices::world::{World, any_steps, is_within, pace, play};
 use crate::secret::Secret;
 
-/// What of a second's messages may come in the next: a quarter of a burst of half a second, which is
-/// worth waiting for, and what came in the ten milliseconds between two questions.
+/// What of a second's messages may come in the next: a quarter of a burst of half a second, which
+/// is worth waiting for, and what came in the ten milliseconds between two questions.
 const A_SLICE: usize = 140;
 
 async fn mongo() -> Mongo {
