@@ -15,8 +15,9 @@
 //!
 //! A clock that was set back, by hand or because a member whose clock is behind became primary,
 //! shows less than the document by more than the answers took on their way. Then the bucket goes
-//! on from the new time with what is in it, and without what was given back. A clock that is set
-//! forward fills the bucket once, up to half of the burst.
+//! on from the new time with what is in it, and without what was given back; set back by less than
+//! a second, what was given back ends so much later. A clock that is set forward fills the bucket
+//! once, up to half of the burst.
 //!
 //! Writes are of a majority: one that a failover takes back would give its slice a second time.
 

@@ -22,90 +22,125 @@ fn bucket(rate: u32, burst: u32, slow_secs: u64) -> Bucket {
     Bucket::of(pace, GOOD_MIN).unwrap()
 }
 
-/// What one of the takers does, so long after what happened before.
+/// What one of the takers does, so long after what happened before: eighths of the time in which
+/// the rate makes a burst, and microseconds.
 #[derive(Clone, Debug)]
 struct Step {
     taker: usize,
-    after: Duration,
+    eighths: u32,
+    micros: u64,
     act: Act,
 }
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// Reads the server's clock, and so much later the bucket.
-    Read(Duration),
-    /// Reckons with what it read, and writes unless somebody was quicker.
-    Write { want: usize, slowly: bool },
+    /// Goes on: reads the server's clock, then the bucket, then reckons and writes, unless somebody
+    /// was quicker.
+    Go { want: usize, slowly: bool },
     /// Hands over what it has leave for.
     Send,
+    /// The same at the very last microsecond of its leave.
+    SendLast,
     /// Gives it back.
     GiveBack,
-    /// Somebody sets the server's clock back.
-    SetBack(Duration),
+    /// Somebody sets the server's clock back by so many milliseconds.
+    SetBack(u32),
 }
 
-fn any_steps(sets_back: bool) -> impl Strategy<Value = Vec<Step>> {
-    let millis = |range: std::ops::Range<u64>| range.prop_map(Duration::from_millis);
-    let micros = |range: std::ops::Range<u64>| range.prop_map(Duration::from_micros);
-    let time =
-        move || prop_oneof![6 => micros(0..5_000), 2 => millis(0..200), 1 => millis(0..3_000)];
-    let write = (1..400_usize, any::<bool>());
-    let write = write.prop_map(|(want, slowly)| Act::Write { want, slowly });
-    let last = match sets_back {
-        true => millis(0..9_000).prop_map(Act::SetBack).boxed(),
-        false => Just(Act::GiveBack).boxed(),
-    };
+fn any_steps(last: impl Strategy<Value = Act> + 'static) -> impl Strategy<Value = Vec<Step>> {
+    let want = prop_oneof![3 => Just(1 << 32), 1 => 1..400_usize];
+    let slowly = prop_oneof![30 => Just(false), 1 => Just(true)];
     let act = prop_oneof![
-        6 => time().prop_map(Act::Read),
-        6 => write,
-        5 => Just(Act::Send),
+        12 => (want, slowly).prop_map(|(want, slowly)| Act::Go { want, slowly }),
+        2 => Just(Act::Send),
+        3 => Just(Act::SendLast),
         1 => last,
     ];
-    let step = (0..4_usize, time(), act);
-    let step = step.prop_map(|(taker, after, act)| Step { taker, after, act });
-    prop::collection::vec(step, 1..250)
+    let eighths = prop_oneof![6 => Just(0), 1 => 1..5_u32];
+    let micros = prop_oneof![3 => Just(0), 1 => 0..3_000_u64];
+    let step = (0..4_usize, eighths, micros, act);
+    let step = step.prop_map(|(taker, eighths, micros, act)| Step {
+        taker,
+        eighths,
+        micros,
+        act,
+    });
+    prop::collection::vec(step, 1..200)
+}
+
+/// How far a taker is on its way to leave.
+#[derive(Clone, Copy, Default)]
+enum Way {
+    #[default]
+    Idle,
+    /// The server's clock, and when it was read.
+    Clock(i64, Duration),
+    /// Both, the bucket and its version, and how long that took.
+    Bucket(i64, Duration, State, u64, Duration),
 }
 
 #[derive(Clone, Copy, Default)]
 struct Taker {
-    read: Option<(i64, State, i64, Duration)>,
-    /// From before it was read.
-    began: Duration,
+    way: Way,
     messages: usize,
     until: Duration,
     ends: i64,
 }
 
-/// What the receiver gets of takers who share one bucket.
-fn play(bucket: &Bucket, steps: &[Step]) -> Vec<(Duration, usize)> {
-    let (mut now, mut back) = (Duration::ZERO, Duration::ZERO);
-    let (mut version, mut state) = (0, State::full());
-    let (mut takers, mut received) = ([Taker::default(); 4], Vec::new());
-    let shows = |now: Duration, back| START + whole_millis(now) - whole_millis(back);
-    for step in steps {
-        now += step.after;
-        let taker = &mut takers[step.taker];
-        match step.act {
-            Act::Read(took) => {
-                let time = shows(now, back);
-                taker.began = now;
-                now += took;
-                taker.read = Some((version, state, time, took));
+/// The bucket, and the server's clock.
+struct Server {
+    state: State,
+    version: u64,
+    back: Duration,
+}
+
+impl Server {
+    fn shows(&self, now: Duration) -> i64 {
+        START + whole_millis(now) - whole_millis(self.back)
+    }
+
+    fn go(&mut self, taker: &mut Taker, bucket: &Bucket, now: Duration, want: usize, slowly: bool) {
+        taker.way = match taker.way {
+            Way::Idle => Way::Clock(self.shows(now), now),
+            Way::Clock(time, began) => {
+                Way::Bucket(time, began, self.state, self.version, now - began)
             }
-            Act::Write { want, slowly } => {
-                let Some((seen, was, time, took)) = taker.read.take() else {
-                    continue;
-                };
-                let mut next = was.at(time, took);
+            Way::Bucket(time, began, state, version, took) => {
+                let mut next = state.at(time, took);
                 let given = next.take(bucket, want, slowly, time);
-                if seen == version {
-                    (version, state) = (version + 1, next);
+                if version == self.version {
+                    (self.version, self.state) = (version + 1, next);
                     taker.messages = given.messages;
-                    taker.until = (taker.began + given.good).saturating_sub(CUT);
+                    taker.until = (began + given.good).saturating_sub(CUT);
                     taker.ends = time + whole_millis(given.good);
                 }
+                Way::Idle
             }
-            Act::Send => {
+        };
+    }
+}
+
+/// What the receiver gets of takers who share one bucket.
+fn play(bucket: &Bucket, steps: &[Step]) -> Vec<(Duration, usize)> {
+    let eighth = Duration::from_secs_f64(bucket.burst / bucket.rate / 8.0);
+    let mut server = Server {
+        state: State::full(),
+        version: 0,
+        back: Duration::ZERO,
+    };
+    // So far from the beginning that no leave ends before it.
+    let mut now = Duration::from_secs(10);
+    let (mut takers, mut received) = ([Taker::default(); 4], Vec::new());
+    for step in steps {
+        now += eighth * step.eighths + Duration::from_micros(step.micros);
+        let taker = &mut takers[step.taker];
+        match step.act {
+            Act::Go { want, slowly } => server.go(taker, bucket, now, want, slowly),
+            Act::Send | Act::SendLast => {
+                let last = taker.until.saturating_sub(Duration::from_micros(1));
+                if matches!(step.act, Act::SendLast) && taker.messages > 0 {
+                    now = now.max(last);
+                }
                 let messages = std::mem::take(&mut taker.messages);
                 if now < taker.until {
                     received.push((now, messages));
@@ -113,21 +148,22 @@ fn play(bucket: &Bucket, steps: &[Step]) -> Vec<(Duration, usize)> {
             }
             Act::GiveBack => {
                 let messages = std::mem::take(&mut taker.messages);
-                let (ends, time) = (taker.ends, shows(now, back));
-                if state.give_back(messages, ends, time) {
-                    version += 1;
+                let time = server.shows(now);
+                if server.state.give_back(messages, taker.ends, time) {
+                    server.version += 1;
                 }
             }
-            Act::SetBack(by) => back += by,
+            Act::SetBack(by) => server.back += Duration::from_millis(by.into()),
         }
     }
     received
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
     fn who_sleeps_between_reading_and_writing_gets_no_more_than_rate_and_burst(
-        steps in any_steps(false),
+        steps in any_steps(Just(Act::GiveBack)),
         rate in prop_oneof![1..20_u32, 20..5_000_u32],
         burst in prop_oneof![1..10_u32, 10..2_000_u32],
         slow_start in 0..3_u64,
@@ -138,7 +174,7 @@ proptest! {
 
     #[test]
     fn a_clock_that_is_set_back_gives_no_time_twice(
-        steps in any_steps(true),
+        steps in any_steps((0..9_000_u32).prop_map(Act::SetBack)),
         rate in prop_oneof![1..20_u32, 20..5_000_u32],
         burst in prop_oneof![1..10_u32, 10..2_000_u32],
         slow_start in 0..3_u64,
