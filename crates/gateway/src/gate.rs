@@ -15,9 +15,9 @@ use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::Decider;
 use crate::error::{Error, Result};
-use crate::hold::{HoldStore, Lane, Limit, Put, Refusing};
+use crate::hold::{HORIZON_DEFAULT, HoldStore, Lane, Limit, Put, Refusing};
 use crate::metrics::Metrics;
-use crate::receipt::{Receipt, ReceiptLog};
+use crate::receipt::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use batch::{Checked, Staged};
 
 /// Which lane carries a message.
@@ -333,7 +333,7 @@ impl Gate {
             refused,
             ..
         } = staged;
-        let known = self.known(&refused).await?;
+        let known = self.known(&refused, now).await?;
         let puts = match held.is_empty() {
             true => Vec::new(),
             false => self.parts.hold.put(held, now).await?,
@@ -410,7 +410,7 @@ impl Gate {
     }
 
     /// For each refused message: is its id in the hold? Then it is a duplicate, not a new refusal.
-    async fn known(&self, refused: &[(usize, Receipt)]) -> Result<Vec<bool>> {
+    async fn known(&self, refused: &[(usize, Receipt)], now: Timestamp) -> Result<Vec<bool>> {
         let ids: Vec<MessageId> = refused
             .iter()
             .filter_map(|(_, receipt)| receipt.subject.message.clone())
@@ -419,7 +419,27 @@ impl Gate {
             return Ok(Vec::new());
         }
         let found = self.parts.hold.find(&ids).await?;
-        Ok(found.into_iter().map(|found| found.is_some()).collect())
+        let mut known: Vec<bool> = found.iter().map(Option::is_some).collect();
+        if !self.parts.hold.capability().ended {
+            let filed = self.parts.receipts.known(&ids).await?;
+            for ((id, known), filed) in ids.iter().zip(&mut known).zip(filed) {
+                *known = *known || filed && self.was_let_in(id, now).await?;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Where the hold tells nothing of what ended: whether receipts within the horizon do.
+    async fn was_let_in(&self, id: &MessageId, now: Timestamp) -> Result<bool> {
+        let ask = ReceiptAsk {
+            message: Some(id.clone()),
+            from: now.checked_sub(HORIZON_DEFAULT).ok(),
+            ..ReceiptAsk::default()
+        };
+        let filed = self.parts.receipts.query(&ask).await?;
+        // A message that was refused before it came in has no other receipts.
+        let let_in = |filed: &Filed| filed.receipt.event != Event::Refused;
+        Ok(filed.iter().any(let_in))
     }
 
     /// Files the receipts of what is new. A duplicate whose first receipt was lost to a crash

@@ -23,6 +23,7 @@ use ::mongodb::options::{
 };
 use ::mongodb::{Client, Collection, Database, IndexModel};
 use futures_util::TryStreamExt;
+use jiff::Timestamp;
 use tokio::time::timeout;
 
 use self::fault::{DUPLICATE, Why};
@@ -134,6 +135,22 @@ impl Mongo {
             timeout: options.timeout,
             partial: options.partial_indexes,
         })
+    }
+
+    /// The wall clock of the server that takes writes, cut to the millisecond.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not answer in time, or without its time.
+    pub async fn time(&self) -> Result<Timestamp> {
+        let op = Op {
+            part: "mongodb",
+            what: "ask for the time",
+        };
+        let hello = async { self.database.run_command(doc! { "hello": 1 }).await };
+        let hello = self.call(op, hello).await?;
+        let time = hello.get_datetime("localTime").ok();
+        let time = time.and_then(|time| Timestamp::from_millisecond(time.timestamp_millis()).ok());
+        time.ok_or_else(|| Error::new(Kind::Unavailable, op.part, op.what).with("no `localTime`"))
     }
 
     /// A collection of the database.

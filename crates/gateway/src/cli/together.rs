@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,8 +23,8 @@ pub(crate) struct Together {
 }
 
 impl Together {
-    /// As the hold of `config` allows it: on Redis rates are shared and clocks compared, elsewhere
-    /// each gateway keeps to its own.
+    /// As the hold of `config` allows it: on Redis and MongoDB rates are shared and clocks
+    /// compared, elsewhere each gateway keeps to its own.
     ///
     /// # Errors
     /// When what is shared cannot be reached.
@@ -32,18 +33,21 @@ impl Together {
         beyond: &Beyond,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
-        if config.hold.store != HoldKind::Redis {
+        let Some((shared, max)) = shared_clock(config, beyond).await? else {
             return Ok(Self {
                 budget: Arc::new(Own),
                 clocks: None,
             });
-        }
-        let shared = beyond.redis.clock().await?;
-        let skew = Arc::new(Skew::new(config.redis.skew_max));
+        };
+        let skew = Arc::new(Skew::new(max));
         // The first look, so that the first step need not wait for it.
         skew.look(&*shared, &**clock).await?;
+        let budget = match config.hold.store {
+            HoldKind::MongoDb => beyond.mongodb.budget().await?,
+            _ => beyond.redis.budget().await?,
+        };
         Ok(Self {
-            budget: beyond.redis.budget().await?,
+            budget,
             clocks: Some((skew, shared)),
         })
     }
@@ -64,6 +68,22 @@ impl Together {
         });
         Watching(watching)
     }
+}
+
+/// The clock that the gateways on the hold of `config` share, and how far theirs may be apart from
+/// it; `None` where there is one gateway.
+///
+/// # Errors
+/// When the server of the hold cannot be reached.
+pub(super) async fn shared_clock(
+    config: &Config,
+    beyond: &Beyond,
+) -> Result<Option<(Arc<dyn SharedClock>, SignedDuration)>, Failure> {
+    Ok(match config.hold.store {
+        HoldKind::Redis => Some((beyond.redis.clock().await?, config.redis.skew_max)),
+        HoldKind::MongoDb => Some((beyond.mongodb.clock().await?, config.mongodb.skew_max)),
+        HoldKind::Shelf | HoldKind::Sqlite | HoldKind::Sqs | HoldKind::Memory => None,
+    })
 }
 
 /// Clocks that are compared until this is dropped.

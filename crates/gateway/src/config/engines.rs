@@ -74,10 +74,11 @@ pub struct MongoConfig {
     pub database: String,
     /// Longest time for one call.
     pub timeout: Duration,
+    /// How far this clock and the server's may be apart.
+    pub skew_max: SignedDuration,
 }
 
-/// Reads `[redis]`. Whoever is stopped must know of the end of its loans before another takes them
-/// over: of `lease_ttl` half is kept for answers, and half of that for clocks.
+/// Reads `[redis]`.
 pub(super) fn redis(
     read: &mut Reader<'_>,
     hold: HoldKind,
@@ -121,11 +122,8 @@ pub(super) fn redis(
         "receipts.redis.keep",
         SignedDuration::ZERO..=SignedDuration::MAX,
     );
-    let skew_max = read.duration("redis.skew_max", SKEW_MAX);
-    if hold == HoldKind::Redis && skew_max > lease_ttl / 4 {
-        let rule = format!("must be at most a quarter of release.lease_ttl ({lease_ttl:#})");
-        read.fault("redis.skew_max", rule);
-    }
+    let lent = (hold == HoldKind::Redis).then_some(lease_ttl);
+    let skew_max = skew_max(read, "redis.skew_max", lent);
     RedisConfig {
         url,
         mode,
@@ -143,7 +141,11 @@ pub(super) fn redis(
 }
 
 /// Reads `[mongodb]`.
-pub(super) fn mongodb(read: &mut Reader<'_>) -> MongoConfig {
+pub(super) fn mongodb(
+    read: &mut Reader<'_>,
+    hold: HoldKind,
+    lease_ttl: SignedDuration,
+) -> MongoConfig {
     let url = address(read, "mongodb.url", &["mongodb://", "mongodb+srv://"]);
     let database = read.some_text("mongodb.database").to_owned();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -151,11 +153,29 @@ pub(super) fn mongodb(read: &mut Reader<'_>) -> MongoConfig {
         let rule = format!("must be at most {DATABASE_MAX_BYTES} letters, digits, `-` or `_`");
         read.fault("mongodb.database", rule);
     }
+    let lent = (hold == HoldKind::MongoDb).then_some(lease_ttl);
     MongoConfig {
         url,
         database,
         timeout: read.timeout("mongodb.timeout", TIMEOUT),
+        skew_max: skew_max(read, "mongodb.skew_max", lent),
     }
+}
+
+/// How far clocks may be apart. Whoever is stopped must know of the end of its loans, which are
+/// `lent` for so long where several gateways lend, before another takes them over: half of that is
+/// kept for answers, and half of the half for clocks.
+fn skew_max(
+    read: &mut Reader<'_>,
+    key: &'static str,
+    lent: Option<SignedDuration>,
+) -> SignedDuration {
+    let skew_max = read.duration(key, SKEW_MAX);
+    if let Some(lent) = lent.filter(|lent| skew_max > *lent / 4) {
+        let rule = format!("must be at most a quarter of release.lease_ttl ({lent:#})");
+        read.fault(key, rule);
+    }
+    skew_max
 }
 
 /// An address with one of these beginnings. What was given is not repeated: it may have a password

@@ -94,7 +94,7 @@ pub(super) fn resolve(settings: &Settings) -> Result<Config, Vec<Fault>> {
     let receipts = remote::receipts(read);
     let (redis, mongodb) = (
         engines::redis(read, hold.store, release.lease_ttl),
-        engines::mongodb(read),
+        engines::mongodb(read, hold.store, release.lease_ttl),
     );
     let (dynamodb, aws) = (remote::dynamodb(read), remote::aws(read));
     let lanes = lanes::lanes(read, release.lease_ttl);

@@ -426,6 +426,23 @@ fn a_hand_over_must_end_within_half_its_loan() {
 }
 
 #[test]
+fn clocks_of_several_gateways_may_differ_by_a_quarter_of_a_loan() {
+    for engine in ["redis", "mongodb"] {
+        let file = |store: &str, skew: &str| {
+            format!(
+                "[hold]\nstore = \"{store}\"\n[{engine}]\nskew_max = \"{skew}\"\n\
+                 [release]\nlease_ttl = \"10s\"\n"
+            )
+        };
+        let faults = load(&file(engine, "2501ms"), &[], &[]).unwrap_err();
+        let rule = format!("`{engine}.skew_max` must be at most a quarter of release.lease_ttl");
+        assert!(faults.to_string().contains(&rule), "{faults}");
+        config(&file(engine, "2500ms"));
+        config(&file("shelf", "2501ms"));
+    }
+}
+
+#[test]
 fn what_the_webhook_sink_would_refuse_is_told_before_anything_is_made() {
     let loan = "[release]\nlease_ttl = \"1h\"\n";
     let headers = |many: usize| {

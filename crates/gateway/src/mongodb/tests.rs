@@ -2,6 +2,7 @@
 
 use super::server::{Server, TIMEOUT, database, url};
 use super::*;
+use crate::clock::{Clock, SystemClock};
 
 /// Every server, for what is quick on the slower.
 pub(crate) const BOTH: [Server; 2] = [Server::Usual, Server::Secantus];
@@ -74,6 +75,18 @@ async fn a_call_that_takes_too_long_is_unavailable() {
         error.to_string().contains("no answer within 1 ms"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn the_server_tells_its_time() {
+    let own = SystemClock::default();
+    for kind in BOTH {
+        let mongo = anew(kind).await;
+        let (before, told, after) = (own.now(), mongo.time().await.unwrap(), own.now());
+        // The same machine's clock, cut to the millisecond.
+        let before = Timestamp::from_millisecond(before.as_millisecond()).unwrap();
+        assert!(before <= told && told <= after, "{before} {told} {after}");
+    }
 }
 
 #[test]

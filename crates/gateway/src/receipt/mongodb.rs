@@ -175,10 +175,10 @@ impl MongoLog {
     /// The place behind all blocks.
     async fn end(&self, op: Op<'_>) -> Result<i64> {
         let ask = Ask {
+            filter: doc! { "_id": any_place() },
             sort: doc! { "_id": -1 },
             max: Some(1),
             only: Some(doc! { "many": 1 }),
-            ..Ask::default()
         };
         let found = self.mongo.find(op, &self.newest(), ask).await?;
         let end = found.first().map(|last| {
@@ -210,7 +210,7 @@ impl MongoLog {
 
     /// Blocks in which something may be that was asked for.
     async fn filter(&self, op: Op<'_>, ask: &ReceiptAsk) -> Result<Option<Document>> {
-        let mut filter = Document::new();
+        let mut filter = doc! { "_id": any_place() };
         if let Some(after) = ask.after {
             let Some(first) = i64::try_from(after)
                 .ok()

@@ -2,11 +2,16 @@
 //! it is worth asking again.
 //!
 //! One gateway keeps to a lane's pace by itself ([`Own`]). Several that share a hold must keep to
-//! it together: then leave comes from where all of them ask ([`redis`]), in slices, and it ends:
-//! what was not handed over by then may not be, because others have the time that came after it.
+//! it together: then leave comes from where all of them ask (Redis, MongoDB), in slices, and it
+//! ends: what was not handed over by then may not be, because others have the time that came after
+//! it.
 
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "mongodb", feature = "redis"))]
+mod slices;
 
 use std::sync::Arc;
 use std::time::Duration;

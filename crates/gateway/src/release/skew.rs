@@ -47,6 +47,15 @@ impl SharedClock for crate::redis::Redis {
     }
 }
 
+/// Cut to the millisecond, which is as nothing to any bound.
+#[cfg(feature = "mongodb")]
+#[async_trait]
+impl SharedClock for crate::mongodb::Mongo {
+    async fn read(&self) -> Result<Timestamp> {
+        self.time().await
+    }
+}
+
 /// How the own clock stands to the shared one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

@@ -79,7 +79,7 @@ async fn a_hold_moves_to_another_store_and_back_whole() {
 #[cfg(feature = "redis")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_hold_moves_to_redis_and_back_whole() {
-    let server = crate::several::server::Server::start(&[]);
+    let server = crate::several::redis::server::Server::start(&[]);
     let url = format!("redis.url={}", server.url());
     moves_there_and_back_whole("redis", &["--set", &url]).await;
 }

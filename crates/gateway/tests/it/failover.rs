@@ -10,7 +10,7 @@ use crate::gateway::clock::pause;
 use crate::gateway::receiver::{Manner, Receiver};
 use crate::gateway::{Gateway, Home, eventually};
 use crate::kill::{Producer, consents, is_advertising, trails};
-use crate::several::server;
+use crate::several::redis::server;
 
 #[path = "../behaviour/redis/topology.rs"]
 #[expect(

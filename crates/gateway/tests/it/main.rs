@@ -36,13 +36,10 @@ mod million;
 mod schema;
 #[cfg(test)]
 mod secrets;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "mongodb", feature = "redis"))]
 #[cfg(test)]
 mod several;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]
 mod tidy;
-#[cfg(feature = "redis")]
-#[cfg(test)]
-mod together;

@@ -1,54 +1,81 @@
-//! Three gateways on one Redis: one is killed, one is stopped for longer than its loans run.
+//! Three gateways on one hold: one is killed, one is stopped for longer than its loans run. What is
+//! tested is here; where they share their hold, in a file each.
 
+#[cfg(feature = "mongodb")]
+mod mongodb;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
+use std::any::Any;
 use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli_home;
-use crate::gateway::clock::pause;
+use crate::gateway::clock::{Fake, now, pause};
 use crate::gateway::receiver::{Arrival, Manner, Receiver};
 use crate::gateway::{Gateway, Home, eventually};
-use crate::kill::{Producer, consents, is_advertising, trails};
+use crate::kill::{Producer, consents, is_advertising, line, trails};
 
-#[path = "../behaviour/redis/server.rs"]
-#[expect(
-    dead_code,
-    reason = "shared with the behaviour suite, which uses the rest"
-)]
-pub(crate) mod server;
-
-use server::Server;
-
-pub(crate) const MESSAGES: usize = 3_000;
-/// Messages a second, of all gateways together.
-const RATE: usize = 400;
-const BURST: usize = 50;
 /// More than loans run.
 const STOPPED: Duration = Duration::from_secs(7);
+/// A stop, or what is taken back, bites everywhere within so long.
+const SECOND: Duration = Duration::from_secs(1);
 
-/// Everything in Redis, nothing on disk.
-fn in_redis(server: &Server) -> String {
-    format!(
-        "[hold]\nstore = \"redis\"\n[consent]\nstore = \"redis\"\n[receipts]\nstore = \"redis\"\n\
-         [redis]\nurl = \"{}\"\nskew_max = \"1s\"\n",
-        server.url()
-    )
+/// Where all gateways of a test keep everything.
+struct Place {
+    /// `[hold]` and what goes with it; clocks may be a second apart.
+    config: String,
+    /// How many messages it can take in a test's time.
+    messages: usize,
+    /// Messages a second, of all gateways together.
+    rate: usize,
+    burst: usize,
+    slow_start: &'static str,
+    /// Ends with the test.
+    _server: Box<dyn Any>,
 }
 
-pub(crate) fn config(server: &Server, receiver: &Receiver) -> String {
-    let lane = format!(
-        "rate = {RATE}\nburst = {BURST}\nunknown_informational = \"retry\"\n\
-         unknown_advertising = \"bury\"\nbackoff_min = \"100ms\"\nbackoff_max = \"200ms\"\n\
-         attempts_max = 50\n"
-    );
-    let lane = receiver.lane(
-        "timeout = \"2s\"\nconnect_timeout = \"1s\"\nbatch_max = 25",
-        &lane,
-    );
-    let release = "[release]\nlease_ttl = \"5s\"\ntick_max = 500\n";
-    format!("{}{lane}{release}", in_redis(server))
+impl Place {
+    fn config(&self, receiver: &Receiver) -> String {
+        let Self {
+            rate,
+            burst,
+            slow_start,
+            ..
+        } = self;
+        let lane = format!(
+            "rate = {rate}\nburst = {burst}\nslow_start = \"{slow_start}\"\n\
+             unknown_informational = \"retry\"\nunknown_advertising = \"bury\"\n\
+             backoff_min = \"100ms\"\nbackoff_max = \"200ms\"\nattempts_max = 50\n"
+        );
+        let lane = receiver.lane(
+            "timeout = \"2s\"\nconnect_timeout = \"1s\"\nbatch_max = 25",
+            &lane,
+        );
+        let release = "[release]\nlease_ttl = \"5s\"\ntick_max = 500\n";
+        format!("{}{lane}{release}", self.config)
+    }
+
+    fn homes(&self, receiver: &Receiver) -> [Home; 3] {
+        [(); 3].map(|()| Home::new(&self.config(receiver)))
+    }
+
+    /// Hands all messages in, a part to each gateway.
+    async fn hand_in(&self, gateways: [&Gateway; 3]) -> HashSet<String> {
+        let mut producer = Producer {
+            open: (0..self.messages).collect(),
+            acknowledged: HashSet::new(),
+        };
+        let third = self.messages / 3;
+        for (gateway, share) in gateways.into_iter().zip([third, third, self.messages]) {
+            producer.produce(gateway, share, |_| {}).await.unwrap();
+        }
+        assert_eq!(producer.acknowledged.len(), self.messages);
+        producer.acknowledged
+    }
 }
 
 /// The most that arrived within `window`.
@@ -62,35 +89,20 @@ fn most_within(arrivals: &[Arrival], window: SignedDuration) -> usize {
 }
 
 /// Starts a gateway in each home, and tells the first of consents.
-pub(crate) async fn all_serve(homes: &[Home; 3]) -> [Gateway; 3] {
+async fn all_serve(homes: &[Home; 3]) -> [Gateway; 3] {
     let [one, two, three] = homes;
     let first = one.serve().await;
     consents(&first).await;
     [first, two.serve().await, three.serve().await]
 }
 
-/// Hands all messages in, a part to each gateway.
-pub(crate) async fn hand_in(gateways: [&Gateway; 3]) -> HashSet<String> {
-    let mut producer = Producer {
-        open: (0..MESSAGES).collect(),
-        acknowledged: HashSet::new(),
-    };
-    for (gateway, share) in gateways.into_iter().zip([1_000, 1_000, MESSAGES]) {
-        producer.produce(gateway, share, |_| {}).await.unwrap();
-    }
-    assert_eq!(producer.acknowledged.len(), MESSAGES);
-    producer.acknowledged
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_is_killed_and_one_stopped_and_nothing_is_lost_doubled_or_too_fast() {
-    let server = Server::start(&[]);
+async fn one_is_killed_and_one_stopped(place: Place) {
     let receiver = Receiver::start(Manner::default()).await;
-    let homes = [(); 3].map(|()| Home::new(&config(&server, &receiver)));
+    let homes = place.homes(&receiver);
     let [one, two, three] = all_serve(&homes).await;
-    let acknowledged = hand_in([&one, &two, &three]).await;
+    let acknowledged = place.hand_in([&one, &two, &three]).await;
     let arrived = |count| move |receiver: &Receiver| (receiver.count() > count).then_some(());
-    let (early, later) = (arrived(MESSAGES / 6), arrived(MESSAGES / 3));
+    let (early, later) = (arrived(place.messages / 6), arrived(place.messages / 3));
     eventually("some arrive", || early(&receiver)).await;
     two.kill();
     eventually("more arrive", || later(&receiver)).await;
@@ -123,58 +135,87 @@ async fn one_of_three_is_killed_and_one_stopped_and_nothing_is_lost_doubled_or_t
     // Two seconds of the rate and the burst; a batch may be on its way for a moment.
     let most = most_within(&receiver.arrivals(), SignedDuration::from_secs(2));
     assert!(
-        most <= 2 * RATE + BURST + RATE / 4,
+        most <= 2 * place.rate + place.burst + place.rate / 4,
         "{most} within two seconds"
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_set_on_one_gateway_stops_the_others_within_a_second() {
-    let server = Server::start(&[]);
+async fn a_pause_stops_all(place: Place) {
     let receiver = Receiver::start(Manner::default()).await;
-    let homes = [(); 3].map(|()| Home::new(&config(&server, &receiver)));
+    let homes = place.homes(&receiver);
     let [one, two, three] = all_serve(&homes).await;
-    hand_in([&one, &two, &three]).await;
+    place.hand_in([&one, &two, &three]).await;
     eventually("some arrive", || (receiver.count() > 100).then_some(())).await;
     let paused = homes[1].run(&["lanes", "pause", "all"]);
     assert!(paused.status.success(), "{paused:?}");
-    pause(Duration::from_secs(1)).await;
+    pause(SECOND).await;
     let stopped_at = receiver.count();
-    pause(Duration::from_secs(2)).await;
+    pause(SECOND * 2).await;
     assert_eq!(receiver.count(), stopped_at, "nothing leaves by anybody");
-    assert!(stopped_at < MESSAGES, "something is left to stop");
+    assert!(stopped_at < place.messages, "something is left to stop");
 }
 
-#[test]
-fn the_doctor_compares_the_clocks_of_gateways_on_one_redis() {
-    let server = Server::start(&[]);
+async fn what_is_recalled_leaves_by_nobody(place: Place) {
+    let receiver = Receiver::start(Manner::default()).await;
+    let homes = place.homes(&receiver);
+    let [one, two, three] = all_serve(&homes).await;
+    place.hand_in([&one, &two, &three]).await;
+    eventually("some arrive", || (receiver.count() > 50).then_some(())).await;
+    let recalled = two.post("/v1/recalls", &json!({"campaign": "c0"})).await;
+    assert!(
+        recalled.json()["recalled"].as_u64() > Some(0),
+        "{recalled:?}"
+    );
+    let bites = now() + SECOND;
+    let empty = |hold: &Value| hold["total"]["held"] == 0 && hold["total"]["leased"] == 0;
+    one.until("/v1/hold", empty).await;
+    let c0: HashSet<String> = (0..place.messages)
+        .map(line)
+        .filter(|line| line["campaign"] == "c0")
+        .map(|line| line["id"].as_str().unwrap().to_owned())
+        .collect();
+    let arrivals = receiver.arrivals();
+    let late = |arrival: &&Arrival| c0.contains(&arrival.id) && arrival.at > bites;
+    assert_eq!(
+        arrivals.iter().filter(late).count(),
+        0,
+        "taken back everywhere"
+    );
+    let others = arrivals.iter().filter(|arrival| !c0.contains(&arrival.id));
+    assert_eq!(
+        others.count(),
+        place.messages - c0.len(),
+        "and nothing else"
+    );
+}
+
+async fn a_gateway_whose_clock_is_apart_says_so_and_sends_nothing(place: Place) {
+    let receiver = Receiver::start(Manner::default()).await;
+    let [apart, right, _] = place.homes(&receiver);
+    let ahead = (now() + SignedDuration::from_secs(5)).to_string();
+    let apart = apart.with_clock(Fake::showing(&ahead));
+    let gateway = apart.serve().await;
+    let taken = gateway.post("/v1/messages", &line(1)).await;
+    assert_eq!(taken.json()["status"], "accepted", "{taken:?}");
+    let alarm = || apart.log().contains("clock_apart").then_some(());
+    eventually("the alarm is raised", alarm).await;
+    pause(SECOND * 2).await;
+    assert_eq!(receiver.count(), 0, "nothing leaves there");
+    let _right = right.serve().await;
+    let arrives = || (receiver.count() == 1).then_some(());
+    eventually("another one sends it", arrives).await;
+}
+
+/// `burst`: how the doctor names the least one.
+fn the_doctor_compares_clocks(place: &Place, burst: &str) {
     let home = cli_home::Home::new();
     let lane = "[lane.main]\nrate = 1000\nburst = 100\n";
-    home.write("nightgate.toml", &format!("{}{lane}", in_redis(&server)));
+    home.write("nightgate.toml", &format!("{}{lane}", place.config));
     let looked = home.run(&["doctor", "--set", "http.listen=127.0.0.1:0"]);
     assert!(
         looked.out.contains("✓ clocks: this clock is ahead of"),
         "{looked:?}"
     );
-    assert!(
-        looked
-            .out
-            .contains("✓ pace: 1 lane with a burst below a fifth"),
-        "{looked:?}"
-    );
-}
-
-#[test]
-fn a_server_that_evicts_is_refused_with_a_sentence_that_says_what_to_change() {
-    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
-    let home = cli_home::Home::new();
-    home.write("nightgate.toml", &in_redis(&server));
-    let refused = home.run(&["hold", "ls"]);
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(
-        refused.err.contains("set it to `noeviction`"),
-        "{refused:?}"
-    );
-    let relaxed = home.run(&["hold", "ls", "--set", "redis.durability=relaxed"]);
-    assert_eq!(relaxed.code, 0, "{relaxed:?}");
+    let small = format!("✓ pace: 1 lane with a burst below {burst} of the rate");
+    assert!(looked.out.contains(&small), "{looked:?}");
 }

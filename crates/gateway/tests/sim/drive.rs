@@ -9,12 +9,13 @@ use std::task::{Context, Poll, Waker};
 use jiff::{SignedDuration, Timestamp};
 use nightgate::error::Result;
 use nightgate::gate::{Accepted, Gate};
-use nightgate::hold::{Found, HoldStore, Lane, State};
+use nightgate::hold::{Found, Held, HoldStore, Lane, Put, State};
 use nightgate::release::{Releaser, Tick};
-use nightgate_core::MessageId;
+use nightgate_core::{Class, MessageId};
 
 use crate::build::{self, Stores};
 use crate::faults::Faults;
+use crate::forgetful::is_left;
 use crate::history::{Entry, What, Who};
 use crate::knobs::{Knobs, LANES, RELEASERS};
 use crate::script::{Do, ENDS, OPENS, Script};
@@ -28,10 +29,22 @@ const TICKS_MAX: usize = 100_000;
 pub(crate) struct Night {
     pub(crate) script: Script,
     pub(crate) history: Vec<Entry>,
+    /// What the hold knew of each message of the script.
     pub(crate) found: Vec<Option<Found>>,
+    /// Whether it still knew the id.
+    pub(crate) known: Vec<bool>,
     /// Held, on loan, buried: by the hold's own count.
     pub(crate) counts: [u64; 3],
     pub(crate) ticks: usize,
+}
+
+impl Night {
+    /// What was left in the hold: all that it must know whole, whatever it says of what ended.
+    pub(crate) fn left(&self) -> Vec<Option<&Found>> {
+        let left = |found: &&Found| is_left(found.state);
+        let found = self.found.iter();
+        found.map(|found| found.as_ref().filter(left)).collect()
+    }
 }
 
 enum Done {
@@ -204,10 +217,12 @@ impl Driver {
         let after = self.find_all();
         let all = (0..before.len()).filter(|id| within(*id));
         let kept = |it| matches!(it, Some(State::Held | State::Buried));
-        let newly = |id: &usize| {
-            let gone = state(&after[*id]) == Some(State::Recalled);
-            gone && state(&before[*id]) != Some(State::Recalled)
+        // Nothing else happens meanwhile: what is gone from a hold that forgets ends was recalled.
+        let gone = |id: usize| match state(&after[id]) {
+            None => before[id].is_some(),
+            after => after == Some(State::Recalled),
         };
+        let newly = |id: &usize| gone(*id) && state(&before[*id]) != Some(State::Recalled);
         let ids = all
             .clone()
             .filter(|id| kept(state(&before[*id])) || newly(id))
@@ -430,16 +445,41 @@ impl Driver {
             .chain(self.world.next_timer())
     }
 
+    /// Whether each id is known: of what has ended a hold may tell no more than that.
+    fn known(&self, found: &[Option<Found>]) -> Vec<bool> {
+        let mut known: Vec<bool> = found.iter().map(Option::is_some).collect();
+        if self.stores.hold.capability().ended {
+            return known;
+        }
+        let wall = self.world.wall();
+        let again = |line: &crate::script::Line| Held {
+            key: line.message.recipient.key("KR"),
+            message: line.message.clone(),
+            lane: Lane::new(LANES[0].0),
+            class: Class::from_name("asked for once more"),
+            due: wall,
+            accepted_at: wall,
+        };
+        for (id, known) in known.iter_mut().enumerate().filter(|(_, known)| !**known) {
+            let messages = vec![again(&self.script.lines[id])];
+            let put = at_once(self.stores.hold.put(messages, wall)).unwrap();
+            *known = put == [Put::Duplicate];
+        }
+        known
+    }
+
     fn finish(self) -> Night {
         let found = self.find_all();
         let shelves = at_once(self.stores.hold.shelves(None, None)).unwrap();
         let sum = |count: fn(&nightgate::hold::Shelf) -> u64| shelves.iter().map(count).sum();
         let counts = [sum(|s| s.held), sum(|s| s.leased), sum(|s| s.buried)];
+        let known = self.known(&found);
         let history = self.world.take_history();
         Night {
             script: self.script,
             history,
             found,
+            known,
             counts,
             ticks: self.ticks,
         }

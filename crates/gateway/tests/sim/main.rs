@@ -10,54 +10,52 @@
 mod build;
 mod drive;
 mod faults;
+mod forgetful;
 mod history;
 mod knobs;
+#[cfg(feature = "mongodb")]
+#[path = "../behaviour/mongodb/server.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the behaviour suite, which uses the rest"
+)]
+mod mongodb_server;
 mod mutants;
 mod oracle;
+#[cfg(feature = "redis")]
+#[path = "../behaviour/redis/server.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the behaviour suite, which uses the rest"
+)]
+mod redis_server;
 mod script;
 mod sink;
 mod store;
+mod stores;
 mod world;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
-use nightgate::consent::memory::MemoryBook;
-use nightgate::consent::sqlite::SqliteBook;
-use nightgate::hold::HORIZON_DEFAULT;
-use nightgate::hold::memory::MemoryHold;
-use nightgate::hold::shelf::{Options, ShelfHold};
-use nightgate::receipt::memory::MemoryLog;
-use nightgate::receipt::sqlite::SqliteLog;
+use tokio::runtime::Runtime;
 
 use build::Stores;
 use drive::night;
 use knobs::Knobs;
-use world::at_once;
+use stores::{in_memory, in_memory_forgetful, on_disk};
 
 /// Nights of one run unless `NIGHTGATE_SIM_SEEDS` says otherwise.
 const SEEDS_DEFAULT: u64 = 1000;
 /// The same on disk, where every call waits for it.
 const DISK_SEEDS_DEFAULT: u64 = 6;
-
-fn in_memory() -> Stores {
-    Stores {
-        hold: Arc::new(MemoryHold::new(HORIZON_DEFAULT)),
-        book: Arc::new(MemoryBook::default()),
-        log: Arc::new(MemoryLog::default()),
-    }
-}
-
-/// Stores on disk in `dir`. Needs a runtime: they use its threads.
-fn on_disk(dir: &Path) -> Stores {
-    let hold = at_once(ShelfHold::open(&dir.join("hold"), Options::default())).unwrap();
-    Stores {
-        hold: Arc::new(hold),
-        book: Arc::new(SqliteBook::open(&dir.join("consent.db")).unwrap()),
-        log: Arc::new(SqliteLog::open(&dir.join("receipts.db")).unwrap()),
-    }
-}
+/// The same in Redis, where every call travels.
+#[cfg(feature = "redis")]
+const REDIS_SEEDS_DEFAULT: u64 = 4;
+/// The same in MongoDB, where what speaks as it does is slow.
+#[cfg(feature = "mongodb")]
+const MONGODB_SEEDS_DEFAULT: u64 = 2;
+/// Events shown from before two nights part.
+const SHOWN: usize = 40;
 
 fn told(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
@@ -118,27 +116,74 @@ fn one_seed_is_one_night() {
     }
 }
 
+/// What stores of their own threads and connections need.
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+/// Runs the night of `seed` over `stores` and over memory, which forgets as much: nothing is
+/// broken, and history, event for event, and what is left in the hold are the same.
+fn is_the_night_in_memory(seed: u64, stores: Stores) {
+    let (name, ended) = (stores.hold.name(), stores.hold.capability().ended);
+    let there = night(Knobs::of(seed), stores);
+    if let Some(first) = oracle::judge(&there).first() {
+        panic!("{name}: {}", oracle::report(&there, first));
+    }
+    let memory = match ended {
+        true => in_memory(),
+        false => in_memory_forgetful(),
+    };
+    let memory = night(Knobs::of(seed), memory);
+    let pairs = there.history.iter().zip(&memory.history);
+    let same = pairs.take_while(|(there, memory)| there == memory).count();
+    let rest = [&there, &memory].map(|night| night.history.get(same));
+    assert_eq!(
+        rest[0],
+        rest[1],
+        "{name} and memory part at {same} in the night of seed {seed}, after\n{}",
+        history::whole(&memory.history[same.saturating_sub(SHOWN)..same])
+    );
+    assert_eq!(there.counts, memory.counts, "{name}, seed {seed}");
+    assert_eq!(there.left(), memory.left(), "{name}, seed {seed}");
+}
+
 #[test]
 fn nights_on_disk_are_the_nights_in_memory() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _inside = runtime.enter();
     for seed in 0..told("NIGHTGATE_SIM_DISK_SEEDS").unwrap_or(DISK_SEEDS_DEFAULT) {
         let dir = tempfile::tempdir().unwrap();
-        let disk = night(Knobs::of(seed), on_disk(dir.path()));
-        if let Some(first) = oracle::judge(&disk).first() {
-            panic!("on disk: {}", oracle::report(&disk, first));
-        }
-        let memory = night(Knobs::of(seed), in_memory());
-        let pairs = disk.history.iter().zip(&memory.history);
-        for (place, (disk, memory)) in pairs.enumerate() {
-            assert_eq!(
-                disk, memory,
-                "the stores part at {place} in the night of seed {seed}"
-            );
-        }
-        assert_eq!(disk.counts, memory.counts, "seed {seed}");
+        is_the_night_in_memory(seed, on_disk(dir.path()));
+    }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn nights_in_redis_are_the_nights_in_memory() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    for seed in 0..told("NIGHTGATE_SIM_REDIS_SEEDS").unwrap_or(REDIS_SEEDS_DEFAULT) {
+        is_the_night_in_memory(seed, stores::redis::stores(1));
+    }
+}
+
+/// Partitions have an order each, so these nights are others than in memory: the oracle judges.
+#[cfg(feature = "redis")]
+#[test]
+fn no_night_in_four_partitions_of_redis_breaks_a_promise() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let seeds = 0..told("NIGHTGATE_SIM_REDIS_SEEDS").unwrap_or(REDIS_SEEDS_DEFAULT);
+    expect_quiet(seeds, || stores::redis::stores(4));
+}
+
+#[cfg(feature = "mongodb")]
+#[test]
+fn nights_in_mongodb_are_the_nights_in_memory() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    for seed in 0..told("NIGHTGATE_SIM_MONGODB_SEEDS").unwrap_or(MONGODB_SEEDS_DEFAULT) {
+        is_the_night_in_memory(seed, stores::mongodb::stores());
     }
 }

@@ -3,9 +3,9 @@
 use nightgate::release::OnUnknown;
 
 use crate::drive::night;
-use crate::in_memory;
 use crate::knobs::{Knobs, Mutant, Weather};
 use crate::oracle;
+use crate::stores::in_memory;
 
 /// Nights within which every mutant must be found out.
 const SEEDS: u64 = 400;

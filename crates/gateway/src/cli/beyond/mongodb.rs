@@ -16,6 +16,9 @@ use crate::hold::mongodb::{MongoHold, MongoHoldOptions};
 use crate::mongodb::{Mongo, MongoOptions};
 use crate::receipt::ReceiptLog;
 use crate::receipt::mongodb::MongoLog;
+use crate::release::budget::Budget;
+use crate::release::budget::mongodb::MongoBudget;
+use crate::release::skew::SharedClock;
 
 /// MongoDB as the configuration has it.
 pub(crate) struct MongoWay {
@@ -66,5 +69,15 @@ impl MongoWay {
 
     pub(crate) async fn claims(&self) -> Result<Arc<dyn Claims>, Failure> {
         Ok(Arc::new(MongoClaims::open(self.mongo().await?).await?))
+    }
+
+    /// The rates that all gateways on this database keep together.
+    pub(crate) async fn budget(&self) -> Result<Arc<dyn Budget>, Failure> {
+        Ok(Arc::new(MongoBudget::new(self.mongo().await?)))
+    }
+
+    /// The clock that all gateways on this database share.
+    pub(crate) async fn clock(&self) -> Result<Arc<dyn SharedClock>, Failure> {
+        Ok(Arc::new(self.mongo().await?))
     }
 }

@@ -9,6 +9,8 @@ use crate::config::Config;
 use crate::consent::ConsentBook;
 use crate::hold::HoldStore;
 use crate::receipt::ReceiptLog;
+use crate::release::budget::Budget;
+use crate::release::skew::SharedClock;
 
 /// Nothing.
 #[derive(Debug)]
@@ -38,6 +40,14 @@ impl MongoWay {
 
     pub(crate) async fn claims(&self) -> Result<Arc<dyn Claims>, Failure> {
         Err(missing("`alerts.shared` = \"mongodb\""))
+    }
+
+    pub(crate) async fn budget(&self) -> Result<Arc<dyn Budget>, Failure> {
+        Err(missing("`hold.store` = \"mongodb\""))
+    }
+
+    pub(crate) async fn clock(&self) -> Result<Arc<dyn SharedClock>, Failure> {
+        Err(missing("`hold.store` = \"mongodb\""))
     }
 }
 

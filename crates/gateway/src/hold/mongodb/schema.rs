@@ -70,12 +70,13 @@ pub(super) async fn prepare(mongo: &Mongo) -> Result<()> {
     mongo.claim_format("hold", VERSION).await?;
     let op = op("make its indexes");
     mongo.index(op, MESSAGES, &indexes()).await?;
-    // Counters that are missing beside messages go on behind them.
+    // Counters that are missing beside messages go on behind them. The filter bounds nothing, but
+    // without a bound nx-27017 sorts numbers of messages as texts.
     let last = Ask {
+        filter: doc! { "_id": { "$gte": 0_i64 } },
         sort: doc! { "_id": -1 },
         max: Some(1),
         only: Some(doc! { "_id": 1 }),
-        ..Ask::default()
     };
     let last = mongo.find(op, &mongo.collection(MESSAGES), last).await?;
     let last = last.first().and_then(|head| int(head, "_id"));

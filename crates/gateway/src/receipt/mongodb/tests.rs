@@ -8,7 +8,7 @@ use super::super::tests::any::any_receipt;
 use super::super::tests::{at, id, receipt};
 use super::*;
 use crate::mongodb::server::Server;
-use crate::mongodb::tests::{anew, place};
+use crate::mongodb::tests::{BOTH, anew, place};
 use crate::receipt::Event;
 
 async fn log(mongo: &Mongo) -> MongoLog {
@@ -138,4 +138,27 @@ async fn a_block_that_somebody_damaged_is_corrupt_and_tells_no_recipient() {
         "{error:?}"
     );
     assert_eq!(log.known(&[id("a")]).await.unwrap(), [true]);
+}
+
+/// What is told by its place is in the order of places, also of many: nx-27017 would sort 129
+/// before 75.
+#[tokio::test]
+async fn many_blocks_are_read_in_their_order_and_another_process_files_behind_them() {
+    for kind in BOTH {
+        let mongo = anew(kind).await;
+        let (first, other) = (log(&mongo).await, log(&mongo).await);
+        for n in 0..12 {
+            let receipts = vec![receipt("m", Event::Retry, n)];
+            first.append(receipts).await.unwrap();
+        }
+        let receipts = vec![receipt("m", Event::Delivered, 12)];
+        other.append(receipts).await.unwrap();
+        let ask = ReceiptAsk {
+            message: Some(id("m")),
+            ..ReceiptAsk::default()
+        };
+        let filed = first.query(&ask).await.unwrap();
+        assert!(filed.iter().map(|filed| filed.seq).eq(1..=13), "{filed:?}");
+        assert_eq!(filed[12].receipt.event, Event::Delivered);
+    }
 }

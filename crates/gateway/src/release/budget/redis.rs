@@ -1,22 +1,8 @@
 //! One lane's pace, kept together by all gateways that share a Redis.
 //!
-//! A bucket for each lane: one key, filled and emptied by one script, by the server's clock. A
-//! gateway takes a slice of some tens of milliseconds' worth, keeps what a tick did not use for the
-//! next, and gives back what is left when it rests. A slice ends: the sink's last act before the
-//! first byte is to look whether the message may still leave, so what a gateway took and then slept
-//! over is lost and not sent on top of what others took since.
-//!
-//! # Why the receiver never gets more than rate x t + burst
-//! Number the messages for which leave is given, and let R(t) be how many the rate allows up to t.
-//! The bucket holds `level` of at most `cap`, so the numbers of a slice of n lie between
-//! R + burst - level + 1 and R + burst: nothing leaves more than `burst` ahead. A slice is good for
-//! (burst - level) / rate from the moment it is given: nothing leaves later than its number's time.
-//! So whatever leaves between x and y has one of the R(y) - R(x) + burst numbers between R(x) + 1
-//! and R(y) + burst, however long anybody slept in between. What is given back is given on with the
-//! end it had.
-//!
-//! A slice must be good for [`GOOD_MIN`] at least, or nobody could use it. Therefore the bucket
-//! holds half of the burst, and a burst of less than a fifth of a second's worth counts as that.
+//! A bucket for each lane: one key, filled and emptied by one script, by the server's clock. How it
+//! is taken from, and why the receiver never gets more than rate x t + burst, stands in
+//! `slices.rs`.
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +13,8 @@ use std::time::Duration;
 use ::redis::from_redis_value;
 use async_trait::async_trait;
 
-use super::{Allowance, Budget, Leave, Own};
+use super::slices::{Ask, Bucket, RESTED, Shared, Slice, Way};
+use super::{Allowance, Budget, Own};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
@@ -38,10 +25,6 @@ const PART: &str = "release";
 
 /// A slice is good for so long at least: leasing, deciding and filing attempts happen in it.
 pub const GOOD_MIN: Duration = Duration::from_millis(100);
-/// What is taken at once, in time at full rate: one round trip for so much.
-const SLICE: Duration = Duration::from_millis(200);
-/// A lane that no gateway asked leave for so long had a rest, and starts slowly.
-const RESTED: Duration = Duration::from_secs(2);
 /// A lane that nobody uses is forgotten after so long; by then its bucket has long been full.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
@@ -158,120 +141,63 @@ impl RedisBudget {
 
 impl Budget for RedisBudget {
     fn allowance(&self, lane: &Lane, pace: Pace, clock: &Arc<dyn Clock>) -> Box<dyn Allowance> {
-        let Some(bucket) = Bucket::of(pace) else {
+        let Some(bucket) = Bucket::of(pace, GOOD_MIN) else {
             return Own.allowance(lane, pace, clock);
         };
-        Box::new(Shared {
+        let key = Key {
             // Every lane has a slot of its own; what stands before the lane's name is in no tag.
-            key: format!("{}:pace:{{{lane}}}", self.redis.prefix()),
+            name: format!("{}:pace:{{{lane}}}", self.redis.prefix()),
             budget: self.clone(),
-            pace,
             bucket,
-            clock: Arc::clone(clock),
-            carried: Carried::default(),
-            again: None,
-            slowly: false,
-        })
+        };
+        Box::new(Shared::new(key, bucket, clock))
     }
 }
 
-/// Measures of one lane's bucket, in messages.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Bucket {
-    rate: f64,
-    burst: f64,
-    cap: f64,
-    slice: usize,
-}
-
-impl Bucket {
-    /// `None` for a lane without a rate.
-    fn of(pace: Pace) -> Option<Self> {
-        let rate = f64::from(pace.rate?.get());
-        let good = rate * GOOD_MIN.as_secs_f64();
-        let burst = f64::from(pace.burst.get()).max(2.0 * good).max(1.0 + good);
-        let cap = (burst / 2.0).max(1.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a fifth of u32"
-        )]
-        let slice = (rate * SLICE.as_secs_f64()) as usize;
-        Some(Self {
-            rate,
-            burst,
-            cap,
-            slice: slice.max(1),
-        })
-    }
-}
-
-/// Leave in hand.
-#[derive(Clone, Copy, Debug, Default)]
-struct Carried {
-    messages: usize,
-    /// By the own monotonic clock.
-    until: Duration,
-    /// By the server's, in microseconds.
-    ends: u64,
-}
-
-impl Carried {
-    fn join(&mut self, other: Self) {
-        if other.messages == 0 {
-            return;
-        }
-        if self.messages == 0 {
-            *self = other;
-            return;
-        }
-        self.messages += other.messages;
-        self.until = self.until.min(other.until);
-        self.ends = self.ends.min(other.ends);
-    }
-}
-
-/// One lane's way to the shared bucket.
-struct Shared {
-    key: String,
+/// The key of one lane's bucket.
+struct Key {
+    name: String,
     budget: RedisBudget,
-    pace: Pace,
     bucket: Bucket,
-    clock: Arc<dyn Clock>,
-    carried: Carried,
-    again: Option<Duration>,
-    slowly: bool,
 }
 
-impl Shared {
+impl Key {
     fn told(&self, call: Call) -> Call {
         match &self.budget.scripts.told {
             Some(clock) => call.arg(micros(clock.monotonic()) + 1),
             None => call,
         }
     }
+}
 
-    /// Asks for `want`; says how much was given and how long to wait for more. `monotonic` is from
-    /// before it was asked: whatever the way took is lost, and never added.
-    async fn ask(&self, want: usize, monotonic: Duration) -> Result<(Carried, Duration)> {
-        let (pace, bucket) = (&self.pace, &self.bucket);
-        let call = self.budget.scripts.take.call(&self.key);
-        let call = call.arg(want).arg(bucket.rate).arg(bucket.burst);
-        let call = call.arg(bucket.cap).arg(micros(pace.slow_start));
-        let call = call.arg(pace.slow_start_from).arg(SLOW_START_STEPS);
-        let call = call.arg(u8::from(self.slowly)).arg(bucket.slice);
+#[async_trait]
+impl Way for Key {
+    async fn ask(&self, ask: Ask) -> Result<(Slice, Duration)> {
+        let bucket = &self.bucket;
+        let call = self.budget.scripts.take.call(&self.name);
+        let call = call.arg(ask.want).arg(bucket.rate).arg(bucket.burst);
+        let call = call.arg(bucket.cap).arg(micros(bucket.slow_start));
+        let call = call.arg(bucket.slow_start_from).arg(SLOW_START_STEPS);
+        let call = call.arg(u8::from(ask.slowly)).arg(bucket.slice);
         let call = call.arg(micros(RESTED)).arg(micros(GOOD_MIN) / 2);
         let call = self.told(call.arg(FORGOTTEN.as_millis() as u64));
         let answer = self.budget.redis.call(&call).await.map_err(unasked)?;
         let (messages, good, ends, wait): (usize, u64, u64, u64) =
             from_redis_value(answer).map_err(|_| unasked(Fault::answer("leave")))?;
-        let until = monotonic.saturating_add(Duration::from_micros(good));
-        let given = Carried {
+        let until = ask.monotonic.saturating_add(Duration::from_micros(good));
+        let given = Slice {
             messages,
             until,
             ends,
         };
         Ok((given, Duration::from_micros(wait)))
+    }
+
+    async fn give_back(&self, slice: Slice) -> Result<()> {
+        let call = self.budget.scripts.give_back.call(&self.name);
+        let call = self.told(call.arg(slice.messages).arg(slice.ends));
+        self.budget.redis.call(&call).await.map_err(unasked)?;
+        Ok(())
     }
 }
 
@@ -281,56 +207,4 @@ fn micros(time: Duration) -> u64 {
 
 fn unasked(fault: Fault) -> Error {
     fault.error(PART, "take leave of the shared rate")
-}
-
-#[async_trait]
-impl Allowance for Shared {
-    fn is_brief(&self) -> bool {
-        true
-    }
-
-    fn start_slowly(&mut self, _: Duration) {
-        self.slowly = !self.pace.slow_start.is_zero();
-    }
-
-    async fn take(&mut self, wanted: usize, backlog: usize, monotonic: Duration) -> Result<Leave> {
-        if self.carried.until <= monotonic {
-            self.carried = Carried::default();
-        }
-        let waits = self.again.filter(|again| *again > monotonic);
-        if self.carried.messages < wanted && waits.is_none() {
-            let slice = backlog.min(self.bucket.slice).max(wanted);
-            let want = slice.saturating_sub(self.carried.messages);
-            let (given, wait) = self.ask(want, monotonic).await?;
-            self.slowly = false;
-            self.carried.join(given);
-            self.again = (!wait.is_zero()).then(|| self.clock.monotonic() + wait);
-        }
-        let messages = self.carried.messages.min(wanted);
-        self.carried.messages -= messages;
-        Ok(Leave {
-            messages,
-            until: Some(self.carried.until),
-            again: self.again.filter(|_| messages < wanted),
-        })
-    }
-
-    fn unused(&mut self, messages: usize) {
-        // Its end is that of what is carried: both were taken together.
-        self.carried.messages += messages;
-    }
-
-    async fn rest(&mut self, monotonic: Duration) {
-        let carried = std::mem::take(&mut self.carried);
-        self.again = None;
-        if carried.messages == 0 || carried.until <= monotonic {
-            return;
-        }
-        let call = self.budget.scripts.give_back.call(&self.key);
-        let call = self.told(call.arg(carried.messages).arg(carried.ends));
-        if let Err(fault) = self.budget.redis.call(&call).await {
-            let fault = unasked(fault);
-            tracing::debug!(%fault, "leave that was not used ends by itself");
-        }
-    }
 }

@@ -15,7 +15,8 @@ use crate::knobs::{Weather, lane_of};
 pub(super) fn check(night: &Night, tracks: &[Track], found: &mut Vec<Violation>) {
     let mut counted = [0_u64; 3];
     for (id, track) in tracks.iter().enumerate() {
-        let state = night.found[id].as_ref().map(|found| found.state);
+        let found_as = night.found[id].as_ref().map(|found| found.state);
+        let state = found_as.or_else(|| ended(track).filter(|_| night.known[id]));
         match state {
             Some(State::Held) => counted[0] += 1,
             Some(State::Leased) => counted[1] += 1,
@@ -30,6 +31,9 @@ pub(super) fn check(night: &Night, tracks: &[Track], found: &mut Vec<Violation>)
             })
         };
         match state {
+            None if night.known[id] => {
+                say("2 one end", "gone, and nothing ended it".to_owned());
+            }
             None if track.acknowledged.is_some() => {
                 say(
                     "2 one end",
@@ -71,6 +75,14 @@ pub(super) fn check(night: &Night, tracks: &[Track], found: &mut Vec<Violation>)
             id: None,
             text,
         });
+    }
+}
+
+/// How a message ended whose end the hold does not tell: by what it obeyed.
+fn ended(track: &Track) -> Option<State> {
+    match track.obeyed {
+        Some(Ending::Done(end)) => Some(as_state(end)),
+        _ => (!track.recalls.is_empty()).then_some(State::Recalled),
     }
 }
 
