@@ -38,6 +38,14 @@ bench-peers *ARGS:
 bench-mover *ARGS:
     ./scripts/bench_mover.py {{ARGS}}
 
+# One, two and four gateways over one Redis and over a cluster: CPU a message.
+bench-gateways *ARGS:
+    ./scripts/bench_gateways.py {{ARGS}}
+
+# Three gateways over one Redis on a bad evening: a million messages, judged by what arrived.
+prove-gateways *ARGS:
+    ./scripts/prove_gateways.py {{ARGS}}
+
 # A night in a minute, on this machine, with made-up recipients.
 demo *ARGS:
     cargo run --release --package nightgate -- demo {{ARGS}}

@@ -9,8 +9,8 @@
 //! # How they are found
 //! - By place and time through a card for each block: first place, receipts, earliest, latest.
 //! - By message, recipient and campaign through hashes under a key that only this log knows. A
-//!   segment of 131,072 places has 128 fields of entries of four bytes: three of the hash, and in
-//!   which 512 of the segment the block began. A look-up reads one field of each segment, 8 kB at
+//!   segment of 131,072 places has 128 fields (while it is filled, texts) of entries of four bytes:
+//!   three of the hash, and in which 512 of the segment the block began. A look-up reads one field of each segment, 8 kB at
 //!   most, and opens the blocks that it names; what is found is compared there.
 //!
 //! # What it promises
@@ -47,7 +47,7 @@ const FILE: &str = "file receipts";
 /// Most receipts of one block: whoever looks for one message reads two or three of them whole.
 pub const BLOCK: usize = 512;
 /// How the log is written. Stored: a change of keys, cards or blocks is another form.
-const FORM: u64 = 1;
+const FORM: u64 = 2;
 /// Fields of a segment's index. Stored.
 const BUCKETS: u64 = 128;
 /// Presses kept for the next callers.

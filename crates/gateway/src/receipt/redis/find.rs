@@ -164,22 +164,34 @@ impl RedisLog {
         let noted: Vec<(u64, [u8; 3])> = hashes.iter().map(|hash| noted(*hash)).collect();
         let fields: BTreeSet<u64> = noted.iter().map(|(field, _)| *field).collect();
         let head = Call::on("HMGET", &self.key).arg("next").arg("low");
+        let head = head.arg("open");
         let head = self.redis.call(&head).await;
         let head = head.map_err(|fault| fault.error(PART, OP))?;
-        let (next, low): (Option<u64>, Option<u64>) = read(head, OP)?;
+        let (next, low, open): (Option<u64>, Option<u64>, Option<u64>) = read(head, OP)?;
         let segment = |place: u64| place.saturating_sub(1) / (CHUNK * CHUNKS);
         let first = segment(from.saturating_sub(BLOCK as u64)).max(low.unwrap_or(0));
         let last = next.map_or(0, |next| segment(next.saturating_sub(1)) + 1);
-        let segments: Vec<u64> = (first..last).collect();
+        // The one that is being filled is in texts, and is asked for them first: it may be folded
+        // into a hash meanwhile.
+        let filling = open.unwrap_or(0);
+        let filling = (first..last).contains(&filling).then_some((filling, true));
+        let full = (first..last).map(|segment| (segment, false));
+        let segments: Vec<(u64, bool)> = filling.into_iter().chain(full).collect();
         for some in segments.chunks(SEGMENTS_MAX) {
-            let call = |segment: &u64| {
-                let index = Call::on("HMGET", &format!("{}:index:{segment}", self.key));
-                fields.iter().fold(index, |call, field| call.arg(*field))
+            let call = |&(segment, filling): &(u64, bool)| {
+                let index = format!("{}:index:{segment}", self.key);
+                if !filling {
+                    let call = Call::on("HMGET", &index);
+                    return fields.iter().fold(call, |call, field| call.arg(*field));
+                }
+                let mut texts = fields.iter().map(|field| format!("{index}:{field}"));
+                let call = Call::on("MGET", &texts.next().unwrap_or_default());
+                texts.fold(call, Call::arg)
             };
             let calls: Vec<Call> = some.iter().map(call).collect();
             let failed = |fault: Fault| fault.error(PART, OP);
             let answers = self.redis.pipeline(&calls).await.map_err(failed)?;
-            for (segment, answer) in some.iter().zip(answers) {
+            for ((segment, _), answer) in some.iter().zip(answers) {
                 let values: Vec<Option<Vec<u8>>> = read(answer.map_err(failed)?, OP)?;
                 let values: BTreeMap<u64, Vec<u8>> = fields
                     .iter()

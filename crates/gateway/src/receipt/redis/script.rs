@@ -27,30 +27,45 @@ local function drop(card, first)
   redis.call('HDEL', blocks, text(first))
 end
 local function segment(place) return math.floor((place - 1) / 131072) end
+local function index(number) return KEYS[1] .. ':index:' .. text(number) end
 ";
 
 /// Files blocks with their index; drops what is older than `keep` seconds; answers which places
 /// to join, if it is time to.
 ///
+/// What is added to the index of the segment that is being filled is appended to texts, so that the
+/// append-only file grows by the entries alone; a segment that is full is folded into one hash,
+/// which has no spare bytes.
+///
 /// A block of fewer than 256 receipts that comes alone is small. After 64 small ones in a row, or
 /// 512 receipts in them, or before a larger one, they are to be joined.
 const APPEND: &str = "
-local head = redis.call('HMGET', KEYS[1], 'next', 'small', 'small_from', 'low')
+local head = redis.call('HMGET', KEYS[1], 'next', 'small', 'small_from', 'low', 'open')
 local begin, small = tonumber(head[1] or 1), tonumber(head[2] or 0)
 local small_from, low = tonumber(head[3] or 1), tonumber(head[4] or 0)
+local open = tonumber(head[5] or 0)
 local place, a, count = begin, 3, tonumber(ARGV[2])
 for _ = 1, count do
   local many = tonumber(ARGV[a])
   file(place, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
-  local index = KEYS[1] .. ':index:' .. text(segment(place))
+  while open < segment(place) do
+    for field = 0, 127 do
+      local part = index(open) .. ':' .. field
+      local entries = redis.call('GET', part)
+      if entries then
+        redis.call('HSET', index(open), field, entries)
+        redis.call('DEL', part)
+      end
+    end
+    open = open + 1
+  end
   local mark = string.char(math.floor((place - 1) / 512) % 256)
   if mark == '%' then mark = '%%' end
   local groups = tonumber(ARGV[a + 4])
   a = a + 5
   for _ = 1, groups do
-    local known = redis.call('HGET', index, ARGV[a]) or ''
     local add = string.gsub(ARGV[a + 1], '...', '%0' .. mark)
-    redis.call('HSET', index, ARGV[a], known .. add)
+    redis.call('APPEND', index(open) .. ':' .. ARGV[a], add)
     a = a + 2
   end
   place = place + many
@@ -76,12 +91,12 @@ if ARGV[1] ~= '' then
   local card = redis.call('ZRANGE', cards, 0, 0)[1]
   local first = card and parts(card) or place
   while low < segment(math.max(1, first - 512)) do
-    redis.call('DEL', KEYS[1] .. ':index:' .. text(low))
+    redis.call('DEL', index(low))
     low = low + 1
   end
 end
 redis.call('HSET', KEYS[1], 'next', text(place), 'small', small, 'small_from', text(small_from), \
-'low', text(low))
+'low', text(low), 'open', text(open))
 return {from, to}
 ";
 
