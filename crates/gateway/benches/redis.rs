@@ -185,6 +185,19 @@ fn memory(server: &Server, before: u64, messages: u64, body_bytes: u64) {
     );
 }
 
+/// `kill -9` of a server that has all of it on its disk, and how long until it answers again.
+fn restart(server: &mut Server) {
+    server.ask(&["CONFIG", "SET", "appendfsync", "always"]);
+    server.ask(&["SET", "bench", "synced"]);
+    let clock = SystemClock::default();
+    let start = clock.monotonic();
+    server.restart();
+    println!(
+        "  the server is back after {:.2} s",
+        (clock.monotonic() - start).as_secs_f64()
+    );
+}
+
 async fn connect(server: &Server) -> Outcome<Redis> {
     let mut options = RedisOptions::single(Secret::new(server.url()));
     options.timeout = Duration::from_secs(60);
@@ -229,7 +242,7 @@ async fn claim_all(redis: &Redis, due: Timestamp) -> Outcome<u64> {
 }
 
 async fn pattern(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Outcome<()> {
-    let server = Server::start(&["--appendfsync", fsync]);
+    let mut server = Server::start(&["--appendfsync", fsync]);
     let redis = connect(&server).await?;
     let due: Timestamp = DUE.parse()?;
     let (before, mut made, mut bytes) = (used_memory(&server), 0.0, 0);
@@ -263,6 +276,10 @@ async fn pattern(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Outc
     }
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
+    restart(&mut server);
+    // The first call meets the connection that is gone.
+    let _ = redis.ping().await;
+    redis.ping().await?;
     let step = Step::begin(&server);
     let seen = claim_all(&redis, due).await?;
     assert_eq!(seen, messages, "every message is claimed");
@@ -302,7 +319,7 @@ async fn lend_all(hold: &RedisHold, lane: &Lane, due: Timestamp) -> Outcome<u64>
 }
 
 async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Outcome<()> {
-    let server = Server::start(&["--appendfsync", fsync]);
+    let mut server = Server::start(&["--appendfsync", fsync]);
     let options = Options {
         durability: Durability::Strict,
         ..Options::default()
@@ -341,6 +358,9 @@ async fn nightgate(kind: Text, messages: u64, fsync: &str, letters: &[u8]) -> Ou
     }
     step.end("hold", &server, messages, made);
     memory(&server, before, messages, bytes);
+    restart(&mut server);
+    let _ = hold.check().await;
+    hold.check().await?;
     let known = held(0, body(kind, 0, letters), &names)?;
     read_all(&server, messages, known).await?;
     let step = Step::begin(&server);

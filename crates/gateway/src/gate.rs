@@ -5,8 +5,8 @@ mod batch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use nightgate_core::{Answer, Channel, Code, FieldFault, Message, MessageId, Purpose, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::alert::{desk::Alerts, text};
 use crate::clock::Clock;
 use crate::decider::Decider;
 use crate::error::{Error, Result};
-use crate::hold::{HORIZON_DEFAULT, HoldStore, Lane, Limit, Put, Refusing};
+use crate::hold::{HoldStore, Lane, Limit, Put, Refusing};
 use crate::metrics::Metrics;
 use crate::receipt::{Event, Filed, Receipt, ReceiptAsk, ReceiptLog};
 use batch::{Checked, Staged};
@@ -71,6 +71,8 @@ pub struct GateParts {
     pub alerts: Alerts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How long an id is known after its message is done (`hold.keep_ids`).
+    pub keep_ids: SignedDuration,
 }
 
 /// The gate. Cheap to share behind an `Arc`; holds no state of its own.
@@ -433,7 +435,7 @@ impl Gate {
     async fn was_let_in(&self, id: &MessageId, now: Timestamp) -> Result<bool> {
         let ask = ReceiptAsk {
             message: Some(id.clone()),
-            from: now.checked_sub(HORIZON_DEFAULT).ok(),
+            from: now.checked_sub(self.parts.keep_ids).ok(),
             ..ReceiptAsk::default()
         };
         let filed = self.parts.receipts.query(&ask).await?;

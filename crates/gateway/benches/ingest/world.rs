@@ -193,6 +193,7 @@ impl World {
         let routes = Routes::new(pairs);
         let shared_clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let gate = Arc::new(Gate::new(GateParts {
+            keep_ids: nightgate::hold::HORIZON_DEFAULT,
             decider: Arc::clone(&decider),
             routes: routes.clone(),
             clock: Arc::clone(&shared_clock),

@@ -138,6 +138,7 @@ impl Road {
         ports.push(Arc::new(CountPort(Arc::clone(&metrics))));
         let alerts = Alerts::new(ports, Arc::clone(&clock), options);
         let gate = Gate::new(GateParts {
+            keep_ids: config.hold.keep_ids,
             decider: Arc::clone(&decider),
             routes: routes(config),
             clock: Arc::clone(&clock),
@@ -147,7 +148,6 @@ impl Road {
             metrics: Arc::clone(&metrics),
         });
         let lanes = config.lanes.iter().map(|lane| lane_options(config, lane));
-        let freeze = Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze));
         let parts = ReleaserParts {
             decider: Arc::clone(&decider),
             clock: Arc::clone(&clock),
@@ -155,10 +155,7 @@ impl Road {
             receipts: Arc::clone(&receipts),
             alerts: alerts.clone(),
             metrics: Arc::clone(&metrics),
-            freeze: match together.skew() {
-                Some(skew) => freeze.beside(skew),
-                None => freeze,
-            },
+            freeze: freeze(config, &together),
             random: Mutex::new(random),
         };
         let lanes = lanes.zip(sinks).collect();
@@ -331,6 +328,15 @@ pub(super) async fn ports(
         });
     }
     Ok(ports)
+}
+
+/// What stops the release where a clock cannot be trusted.
+fn freeze(config: &Config, together: &Together) -> Freeze {
+    let freeze = Freeze::new(config.clock.jump_tolerance, short(config.clock.freeze));
+    match together.skew() {
+        Some(skew) => freeze.beside(skew),
+        None => freeze,
+    }
 }
 
 fn short(duration: SignedDuration) -> Duration {

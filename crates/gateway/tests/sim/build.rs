@@ -128,6 +128,7 @@ pub(crate) fn gate(script: &Script, world: &Arc<World>, stores: &Stores) -> Gate
         })
     });
     Gate::new(GateParts {
+        keep_ids: nightgate::hold::HORIZON_DEFAULT,
         decider: decider(script, world, stores, Who::Gate),
         routes: Routes::new(pairs),
         clock: Arc::new(SimClock(Arc::clone(world))),

@@ -203,6 +203,7 @@ pub(super) fn world_with(auth: Auth, limits: Limits) -> World {
     let shared_clock: Arc<dyn Clock> = clock.clone();
     let shared_hold: Arc<dyn HoldStore> = hold.clone();
     let gate = Gate::new(GateParts {
+        keep_ids: HORIZON_DEFAULT,
         decider: Arc::clone(&decider),
         routes: Routes::new(routes),
         clock: Arc::clone(&shared_clock),

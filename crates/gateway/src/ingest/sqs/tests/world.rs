@@ -225,6 +225,7 @@ pub(crate) fn world(queue: &str, options: SimOptions) -> World {
     );
     let (metrics, decider) = (Arc::new(Metrics::default()), Arc::new(decider()));
     let gate = Gate::new(GateParts {
+        keep_ids: HORIZON_DEFAULT,
         decider: Arc::clone(&decider),
         routes: Routes::new(routes),
         clock: clock.clone(),
