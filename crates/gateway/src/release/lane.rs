@@ -224,10 +224,13 @@ impl LaneReleaser {
             state.rest();
             state.allowance.rest(self.parts.clock.monotonic()).await;
             let wake = self.parts.hold.next_due(lane, now).await?;
-            return Ok(Tick {
-                wake,
-                ..Tick::default()
-            });
+            // Due now although nothing is: loans lapsed on shelves that have moved to later.
+            if wake.is_none_or(|wake| wake > now) {
+                return Ok(Tick {
+                    wake,
+                    ..Tick::default()
+                });
+            }
         }
         let (turns, leave) = self.turns(state, &due).await?;
         let lend_until = self.parts.clock.monotonic().saturating_add(LENDS_FOR);
@@ -336,7 +339,8 @@ impl LaneReleaser {
             None => self.options.tick_max,
         };
         // One more than waits, where loans of others run: they may have lapsed.
-        let wanted = backlog.saturating_add(usize::from(on_loan > 0)).min(most);
+        let wanted = backlog.saturating_add(usize::from(on_loan > 0 || waiting == 0));
+        let wanted = wanted.min(most);
         let leave = state.allowance.take(wanted, backlog, monotonic).await?;
         let max = leave.messages;
         if max == 0 {

@@ -358,6 +358,40 @@ async fn a_gateway_that_slept_into_the_night_sends_nothing() {
 }
 
 #[tokio::test]
+async fn loans_that_lapse_on_a_shelf_that_moved_to_the_morning_are_taken_back_and_nobody_spins() {
+    let world = World::new(EVENING, [0, ALL]);
+    world.put("ad", 8, Purpose::Advertising).await;
+    {
+        let mut killed = pin!(world.lanes[0].tick());
+        assert!(poll!(&mut killed).is_pending());
+    }
+    assert_eq!(world.count(State::Leased).await, 8);
+    world.pass(31_000);
+    world.put("late", 1, Purpose::Advertising).await;
+    world.lanes[1].tick().await.unwrap();
+    assert_eq!(
+        world.count(State::Leased).await,
+        8,
+        "on a shelf of tomorrow"
+    );
+    world.pass(60_000);
+    let mut wake = None;
+    for _ in 0..3 {
+        wake = world.lanes[1].tick().await.unwrap().wake;
+    }
+    let morning: Timestamp = "2026-11-23T08:00:00+09:00".parse().unwrap();
+    assert_eq!(wake, Some(morning));
+    assert_eq!(
+        (
+            world.count(State::Held).await,
+            world.count(State::Leased).await
+        ),
+        (9, 0)
+    );
+    assert!(world.received().is_empty());
+}
+
+#[tokio::test]
 async fn information_leaves_before_advertising_whichever_gateway_sends_it() {
     let mut options = options();
     options.tick_max = BATCH;

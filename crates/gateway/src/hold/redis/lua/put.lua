@@ -38,4 +38,7 @@ for l, lot in ipairs(lots) do
   end
 end
 written(tonumber(ARGV[2]), stamp)
+-- Who waits for replicas waits for what it wrote last: what is only found to be known must be there,
+-- too, or another's put that waits still would be acknowledged by the way.
+if block == begun then call('HSET', K .. 'm', 'seq', last) end
 return {told, marks, nos}
