@@ -98,6 +98,8 @@ def measure(binary: str, servers: str, count: int, messages: int) -> dict:
             none = lambda: total()["held"] + total()["leased"] == 0
             row |= part("release", gateways, world, messages, lambda: wait("all left", none, 0.2))
             row["left_B"] = (memory() - empty) / messages
+            logs = (one.told("persistence", "aof_current_size") for one in world.servers)
+            row["logged_B"] = sum(map(int, logs)) / messages
             if receiver.count() != messages:
                 sys.exit(f"{receiver.count()} arrived of {messages}")
         finally:
