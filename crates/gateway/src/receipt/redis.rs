@@ -10,8 +10,9 @@
 //! - By place and time through a card for each block: first place, receipts, earliest, latest.
 //! - By message, recipient and campaign through hashes under a key that only this log knows. A
 //!   segment of 131,072 places has 128 fields (while it is filled, texts) of entries of four bytes:
-//!   three of the hash, and in which 512 of the segment the block began. A look-up reads one field of each segment, 8 kB at
-//!   most, and opens the blocks that it names; what is found is compared there.
+//!   three of the hash, and in which 512 of the segment the block began. A look-up reads one field
+//!   of each segment, 8 kB at most, and opens the blocks that it names; what is found is compared
+//!   there.
 //!
 //! # What it promises
 //! - The log stands on one slot: in a cluster, one master's memory holds all of it.

@@ -104,7 +104,9 @@ async fn a_run_with_failures_in_it_shows_no_secret_and_no_person() {
         .text;
     let broken = format!("{{\"id\": \"x\", \"recipient\": \"{PHONE}\", \"body\": \"{BODY}\"\n");
     answers += &gateway.stream("/v1/messages/bulk", broken).await.text;
-    // One by one, so that some rounds fail altogether and the alarm tells of the lane.
+    // One by one, with nothing else under way: some rounds fail altogether, and the alarm tells.
+    let empty = |hold: &Value| hold["total"]["held"] == 0 && hold["total"]["leased"] == 0;
+    gateway.until("/v1/hold", empty).await;
     for n in 0..4 {
         let tried = receiver.count();
         let alone = message(&format!("alone-{n}"));

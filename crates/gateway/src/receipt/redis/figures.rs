@@ -62,7 +62,8 @@ async fn a_receipt_costs_few_bytes_of_the_servers_memory() {
     let log_bytes = figure(&server.ask(&["INFO", "persistence"]), "aof_current_size:");
     let logged = log_bytes / RECEIPTS as f64;
     println!(
-        "{bytes:.1} bytes a receipt, {logged:.1} of the append-only file, {micros:.2} us of the server"
+        "{bytes:.1} bytes a receipt, {logged:.1} of the append-only file, {micros:.2} us of the \
+         server"
     );
     assert!(
         logged < MOST_LOGGED,
